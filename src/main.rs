@@ -1,0 +1,3 @@
+//! The face of raftkv: dispatch only.
+
+fn main() {}
