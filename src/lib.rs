@@ -20,5 +20,6 @@ compile_error!(
     "the `sabotage` feature breaks promises on purpose and is for tests only: it cannot be built for release"
 );
 
+pub mod kv;
 pub mod limits;
 pub mod time;
