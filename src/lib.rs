@@ -20,6 +20,8 @@ compile_error!(
     "the `sabotage` feature breaks promises on purpose and is for tests only: it cannot be built for release"
 );
 
+pub mod disk;
 pub mod kv;
 pub mod limits;
 pub mod time;
+pub mod wal;
