@@ -4,13 +4,14 @@
 //!
 //! ```text
 //!  0  protocol                           nothing of ours
-//!  1  limits, time                       nothing
+//!  1  limits, time, exit                 nothing
 //!  1  disk pool mailbox metrics logging  limits, time
 //!  2  raft      protocol time limits
 //!  2  kv        protocol limits
 //!  2  wal       protocol disk limits
 //!  2  net       protocol pool limits
 //!  3  replica   raft kv protocol time limits
+//!  3  config    protocol limits time exit
 //!  4  server    everything above; it has no logic of its own
 //!  5  main      config logging server, tools, bench
 //! ```
@@ -20,8 +21,12 @@ compile_error!(
     "the `sabotage` feature breaks promises on purpose and is for tests only: it cannot be built for release"
 );
 
+pub mod config;
 pub mod disk;
+pub mod exit;
 pub mod kv;
 pub mod limits;
+pub mod logging;
+pub mod metrics;
 pub mod time;
 pub mod wal;

@@ -14,3 +14,45 @@ pub const COPIED_COMMAND_BYTES_MAX: usize = 4 * 1024;
 pub const READERS_MAX: usize = 64;
 /// Views that may be open at a time, those being taken down included (C-21). Each may add one version per key to a look-up.
 pub const VIEWS_MAX: usize = 16;
+
+// --- settings that an operator may change: bounds and defaults (config.rs) ---
+
+/// A size that can be set, with its bounds.
+#[derive(Clone, Copy, Debug)]
+pub struct SizeLimits {
+    /// Smallest allowed.
+    pub min: u64,
+    /// If nothing is said.
+    pub default: u64,
+    /// Largest allowed.
+    pub max: u64,
+}
+
+/// Members of one cluster: beyond nine, each write waits for more disks than it is worth.
+pub const MEMBERS_MAX: usize = 9;
+/// Highest node id: room for many replaced nodes, and small enough for bit sets.
+pub const NODE_ID_MAX: u32 = 1023;
+/// Node i of a local cluster serves clients at this port + 10 * i, and peers at the next one.
+pub const BASE_PORT: u16 = 7400;
+/// Threads for clients: each takes a reader of the skip list.
+pub const IO_THREADS_MAX: u16 = 48;
+const _: () = assert!((IO_THREADS_MAX as usize) < READERS_MAX);
+/// Smallest election timeout, in milliseconds. A crash is noticed by lost connections long before (C-15), so this one only has to
+/// notice silence, and may survive a noisy machine that stalls a thread for hundreds of milliseconds.
+pub const ELECTION_TIMEOUT_MIN_MS: u64 = 1000;
+/// A leader's interval, in milliseconds: ten signs of life per election timeout.
+pub const HEARTBEAT_MS: u64 = 100;
+/// One file of the log. Must hold the largest batch.
+pub const SEGMENT_BYTES: SizeLimits = SizeLimits { min: 64 << 10, default: 64 << 20, max: 1 << 30 };
+/// Longest key, settable below the limit of the formats.
+pub const KEY_BYTES: SizeLimits = SizeLimits { min: 1, default: KEY_BYTES_MAX as u64, max: KEY_BYTES_MAX as u64 };
+/// Longest value, settable below the limit of the formats.
+pub const VALUE_BYTES: SizeLimits = SizeLimits { min: 1, default: VALUE_BYTES_MAX as u64, max: VALUE_BYTES_MAX as u64 };
+/// Requests in progress per io thread (C-26).
+pub const CREDITS: u32 = 16 * 1024;
+/// Most credits that can be set: each may pin a command.
+pub const CREDITS_MAX: u32 = 1024 * 1024;
+/// Memory for read buffers of clients, all io threads together.
+pub const POOL_BYTES: SizeLimits = SizeLimits { min: 8 << 20, default: 64 << 20, max: 64 << 30 };
+/// Lines that wait for the log's writer; beyond, they are dropped and counted. About 2 MiB of text.
+pub const LOG_LINES_QUEUED_MAX: usize = 8 * 1024;

@@ -1,0 +1,257 @@
+//! Counters and histograms. Each thread writes its own shard; whoever reads adds the shards up.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// Declares the measured things: one list for the type, the names and the length of the arrays.
+macro_rules! measured {
+    ($(#[$doc:meta])* $kind:ident { $($(#[$item_doc:meta])* $item:ident = $name:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $kind { $($(#[$item_doc])* $item,)* }
+
+        impl $kind {
+            /// All of them, in order.
+            pub const ALL: &'static [$kind] = &[$($kind::$item,)*];
+
+            /// The name in a status.
+            pub fn name(self) -> &'static str {
+                match self { $($kind::$item => $name,)* }
+            }
+        }
+    };
+}
+
+measured! {
+    /// What is counted.
+    Counter {
+        /// Appends that were written to the log.
+        Appends = "appends",
+        /// Entries in them.
+        EntriesAppended = "entries_appended",
+        /// Bytes of records that were appended to the log.
+        BytesAppended = "bytes_appended",
+        /// Bytes that the wal thread made the disk write (`write_bytes` of its `/proc` entry).
+        BytesWritten = "bytes_written",
+        /// Groups that were synced.
+        Syncs = "syncs",
+        /// Campaigns that this node began.
+        Elections = "elections",
+        /// Changes of the leader that this node saw.
+        LeaderChanges = "leader_changes",
+        /// Peer connections that were opened, by either side.
+        PeerConnections = "peer_connections",
+        /// Peer frames received.
+        PeerFrames = "peer_frames",
+        /// Messages to peers that were dropped because no connection, or no room in it, was there.
+        PeerMessagesDropped = "peer_messages_dropped",
+        /// Old log entries read from disk, in batches.
+        LogReads = "log_reads",
+        /// Client connections accepted.
+        ClientConnections = "client_connections",
+        /// Client connections closed because of what they sent or did not read.
+        ClientConnectionsRefused = "client_connections_refused",
+        /// Requests decoded.
+        Requests = "requests",
+        /// Times a connection was paused because no credit was left (C-26).
+        CreditsPaused = "credits_paused",
+        /// Times a connection was paused because no buffer was left.
+        BuffersPaused = "buffers_paused",
+    }
+}
+
+measured! {
+    /// What is measured in a histogram; units last.
+    Measure {
+        /// From an append's hand-over to the start of its group, in microseconds.
+        QueueUs = "wal_queue_us",
+        /// One sync with the writes before it, in microseconds.
+        SyncUs = "wal_sync_us",
+        /// Appends in one group.
+        GroupAppends = "wal_group_appends",
+        /// Requests in one batch from an io thread.
+        BatchRequests = "batch_requests",
+    }
+}
+
+/// Sixteen steps per power of two: the error is at most 6 %.
+const STEP_BITS: u32 = 4;
+const BUCKETS: usize = ((64 - STEP_BITS as usize) + 1) << STEP_BITS;
+
+/// The bucket of a value: exact below 16, then sixteen buckets per power of two.
+fn bucket(value: u64) -> usize {
+    if value < 1 << STEP_BITS {
+        return value as usize;
+    }
+    let exponent = 63 - value.leading_zeros();
+    let step = (value >> (exponent - STEP_BITS)) as usize & ((1 << STEP_BITS) - 1);
+    (((exponent - STEP_BITS + 1) as usize) << STEP_BITS) + step
+}
+
+/// The largest value that falls into a bucket.
+fn bucket_high(bucket: usize) -> u64 {
+    if bucket < 1 << STEP_BITS {
+        return bucket as u64;
+    }
+    let exponent = (bucket >> STEP_BITS) as u32 - 1;
+    let step = (bucket & ((1 << STEP_BITS) - 1)) as u64 + (1 << STEP_BITS);
+    (step << exponent) + ((1u64 << exponent) - 1)
+}
+
+struct Histogram {
+    buckets: Box<[AtomicU64]>,
+}
+
+/// What one thread has measured. Only its [`Recorder`] writes.
+struct Shard {
+    counters: Box<[AtomicU64]>,
+    histograms: Vec<Histogram>,
+}
+
+impl Shard {
+    fn new() -> Shard {
+        let zeroes = |n: usize| (0..n).map(|_| AtomicU64::new(0)).collect::<Box<[_]>>();
+        Shard {
+            counters: zeroes(Counter::ALL.len()),
+            histograms: Measure::ALL.iter().map(|_| Histogram { buckets: zeroes(BUCKETS) }).collect(),
+        }
+    }
+}
+
+/// One thread's pen. It is not `Clone`: one writer per shard makes a plain load and store enough.
+pub struct Recorder {
+    shard: Arc<Shard>,
+}
+
+impl Recorder {
+    /// Adds one.
+    pub fn count(&mut self, counter: Counter) {
+        self.add(counter, 1);
+    }
+
+    /// Adds `n`.
+    pub fn add(&mut self, counter: Counter, n: u64) {
+        raise(&self.shard.counters[counter as usize], n);
+    }
+
+    /// Adds a value to a histogram.
+    pub fn measure(&mut self, measure: Measure, value: u64) {
+        raise(&self.shard.histograms[measure as usize].buckets[bucket(value)], 1);
+    }
+}
+
+/// Relaxed is enough: there is one writer, and a reader wants a number of about now.
+fn raise(cell: &AtomicU64, n: u64) {
+    cell.store(cell.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+}
+
+/// All shards of a process. Cloning shares them.
+#[derive(Clone, Default)]
+pub struct Metrics {
+    shards: Arc<Mutex<Vec<Arc<Shard>>>>,
+}
+
+impl Metrics {
+    /// A new shard; call once per thread.
+    pub fn recorder(&self) -> Recorder {
+        let shard = Arc::new(Shard::new());
+        self.shards.lock().expect("no holder panics").push(Arc::clone(&shard));
+        Recorder { shard }
+    }
+
+    /// A counter's sum over all threads.
+    pub fn total(&self, counter: Counter) -> u64 {
+        let shards = self.shards.lock().expect("no holder panics");
+        shards.iter().map(|shard| shard.counters[counter as usize].load(Ordering::Relaxed)).sum()
+    }
+
+    /// The values below which the given fractions of all measured values lie, rounded up to their bucket.
+    pub fn quantiles(&self, measure: Measure, fractions: &[f64]) -> Vec<u64> {
+        let shards = self.shards.lock().expect("no holder panics");
+        let sum = |i: usize| -> u64 {
+            shards.iter().map(|shard| shard.histograms[measure as usize].buckets[i].load(Ordering::Relaxed)).sum()
+        };
+        let counts: Vec<u64> = (0..BUCKETS).map(sum).collect();
+        fractions.iter().map(|fraction| quantile(&counts, *fraction)).collect()
+    }
+
+    /// Everything by name, for a node's status.
+    pub fn named(&self) -> Vec<(String, u64)> {
+        let mut named: Vec<(String, u64)> =
+            Counter::ALL.iter().map(|counter| (counter.name().to_owned(), self.total(*counter))).collect();
+        let (appended, written) = (self.total(Counter::BytesAppended), self.total(Counter::BytesWritten));
+        named.push(("bytes_written_per_100_appended".to_owned(), written.saturating_mul(100) / appended.max(1)));
+        for measure in Measure::ALL {
+            let values = self.quantiles(*measure, &[0.5, 0.99, 1.0]);
+            for (suffix, value) in ["p50", "p99", "max"].iter().zip(values) {
+                named.push((format!("{}_{suffix}", measure.name()), value));
+            }
+        }
+        named
+    }
+}
+
+fn quantile(counts: &[u64], fraction: f64) -> u64 {
+    let total: u64 = counts.iter().sum();
+    let wanted = ((total as f64 * fraction).ceil() as u64).clamp(1, total.max(1));
+    let mut seen = 0;
+    for (i, count) in counts.iter().enumerate() {
+        seen += count;
+        if seen >= wanted {
+            return bucket_high(i);
+        }
+    }
+    0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_are_consecutive_and_hold_what_they_say() {
+        for value in (0..5000).chain([u64::MAX, u64::MAX / 2, 1 << 40]) {
+            let i = bucket(value);
+            assert!(i < BUCKETS, "{value}");
+            assert!(value <= bucket_high(i), "{value}");
+            assert!(i == 0 || value > bucket_high(i - 1), "{value}");
+        }
+        assert_eq!(bucket(u64::MAX), BUCKETS - 1);
+    }
+
+    #[test]
+    fn a_bucket_is_at_most_a_sixteenth_wide() {
+        for value in [100_u64, 1000, 123_456, 1 << 33] {
+            let high = bucket_high(bucket(value));
+            assert!((high - value) as f64 <= value as f64 / 16.0, "{value} {high}");
+        }
+    }
+
+    #[test]
+    fn shards_add_up() {
+        let metrics = Metrics::default();
+        let (mut one, mut two) = (metrics.recorder(), metrics.recorder());
+        one.add(Counter::BytesAppended, 5);
+        two.add(Counter::BytesAppended, 7);
+        two.count(Counter::Syncs);
+        assert_eq!(metrics.total(Counter::BytesAppended), 12);
+        assert_eq!(metrics.total(Counter::Syncs), 1);
+        for value in 1..=10 {
+            one.measure(Measure::SyncUs, value);
+            two.measure(Measure::SyncUs, value + 100);
+        }
+        let quantiles = metrics.quantiles(Measure::SyncUs, &[0.05, 0.5, 1.0]);
+        assert_eq!(quantiles[..2], [1, 10]);
+        assert!((110..118).contains(&quantiles[2]), "{quantiles:?}");
+        assert_eq!(metrics.quantiles(Measure::QueueUs, &[0.5]), [0], "nothing measured");
+    }
+
+    #[test]
+    fn every_name_is_used_once() {
+        let mut names: Vec<String> = Metrics::default().named().into_iter().map(|(name, _)| name).collect();
+        let all = names.len();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), all);
+    }
+}
