@@ -3,6 +3,12 @@
 use crate::entry::{Chain, Entry, EntryId};
 use crate::format::Format;
 use crate::ids::{ClusterId, Incarnation, Index, NodeId, Round, Term};
+use crate::kind::Kind;
+
+/// Bytes of the envelope header, with which the payload of every peer message begins.
+pub const ENVELOPE_HEADER_BYTES: usize = 40;
+/// Bytes before the entries in the payload of an AppendEntries.
+pub const APPEND_ENTRIES_HEAD_BYTES: usize = ENVELOPE_HEADER_BYTES + 72;
 
 /// One message between two nodes, with what every peer message carries.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,4 +127,22 @@ pub struct RejectHint {
     /// The follower's best candidate for a common entry: the last entry at or below `rejected` whose term is at most
     /// the refused `previous.term`.
     pub hint: EntryId,
+}
+
+impl Message {
+    /// The kind of frame that carries it.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::PreVote { .. } => Kind::PreVote,
+            Self::PreVoteReply { .. } => Kind::PreVoteReply,
+            Self::RequestVote { .. } => Kind::RequestVote,
+            Self::RequestVoteReply { .. } => Kind::RequestVoteReply,
+            Self::AppendEntries(_) => Kind::AppendEntries,
+            Self::AppendReply(_) => Kind::AppendReply,
+            Self::ReadIndex { .. } => Kind::ReadIndex,
+            Self::ReadIndexReply { .. } => Kind::ReadIndexReply,
+            Self::TimeoutNow => Kind::TimeoutNow,
+            Self::Format(_) => Kind::Format,
+        }
+    }
 }

@@ -76,6 +76,8 @@ pub enum Reason {
     EmptyKey = 17,
     /// Not supported by this version (a session, say).
     Unsupported = 18,
+    /// A reason that this version has no name for: what every number above becomes when a newer server sent it.
+    Other = 0xffff,
 }
 
 /// Whether the operation can have changed anything.

@@ -3,6 +3,11 @@
 use crate::command::Command;
 use crate::ids::{Index, RequestId, Sequence, SessionId};
 
+/// Bytes of the request header, with which the payload of every request begins.
+pub const REQUEST_HEADER_BYTES: usize = 32;
+/// Bytes before the command in the payload of a WRITE: request header and the command's checksum.
+pub const WRITE_HEAD_BYTES: usize = REQUEST_HEADER_BYTES + 4;
+
 /// How a read may be answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -58,6 +63,19 @@ pub enum Request<'a> {
     CloseView(ViewId),
     /// The asked node's [`crate::reply::NodeStatus`].
     Status,
+}
+
+/// A decoded request frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Incoming<'a> {
+    /// The fixed part.
+    pub header: RequestHeader,
+    /// What is asked.
+    pub request: Request<'a>,
+    /// Of a write: the encoded command as it stands in the frame, which is the body of the log entry to be. Otherwise empty.
+    pub command: &'a [u8],
+    /// Of a write: the verified CRC-32C of `command`, which is the entry's body checksum. Otherwise 0.
+    pub command_checksum: u32,
 }
 
 /// A page of a scan.

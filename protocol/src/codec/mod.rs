@@ -1,0 +1,9 @@
+//! How the types look as bytes. Tables in `docs/protocol.md`.
+
+mod command;
+mod entry;
+mod envelope;
+mod format;
+mod reply;
+mod request;
+mod status;
