@@ -80,6 +80,6 @@ pub struct Entry {
 impl Chain {
     /// Where a cluster's chain starts (C-8): the chain "before" index 1.
     pub fn origin(cluster: ClusterId) -> Self {
-        Self(xxhash_rust::xxh3::xxh3_64_with_seed(b"raftkv chain", cluster.0))
+        Self(twox_hash::XxHash3_64::oneshot_with_seed(cluster.0, b"raftkv chain"))
     }
 }

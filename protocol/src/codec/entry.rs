@@ -1,7 +1,7 @@
 //! Entry headers: the same 64 bytes on the wire and on disk. The table stands at [`EntryHeader`].
 
 use byteorder::{ByteOrder, LittleEndian};
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use twox_hash::XxHash3_64;
 
 use crate::entry::{Chain, Entry, EntryHeader, EntryId, EntryKind};
 use crate::error::{ChainError, DecodeError};
@@ -70,7 +70,7 @@ impl EntryHeader {
     /// The chain of this entry behind an entry with chain `previous` (C-8): what `self.chain` has to be. Every field of
     /// the header but the chain itself goes into it, the body by its checksum.
     pub fn chain_after(&self, previous: Chain) -> Chain {
-        Chain(xxh3_64_with_seed(&self.encode()[..CHAIN_AT], previous.0))
+        Chain(XxHash3_64::oneshot_with_seed(previous.0, &self.encode()[..CHAIN_AT]))
     }
 
     /// Verifies that this entry continues the chain `previous`.
