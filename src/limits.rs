@@ -56,3 +56,13 @@ pub const CREDITS_MAX: u32 = 1024 * 1024;
 pub const POOL_BYTES: SizeLimits = SizeLimits { min: 8 << 20, default: 64 << 20, max: 64 << 30 };
 /// Lines that wait for the log's writer; beyond, they are dropped and counted. About 2 MiB of text.
 pub const LOG_LINES_QUEUED_MAX: usize = 8 * 1024;
+
+// replica
+
+/// How often a Format is given again to a connected member that is not seen to have it, in milliseconds (C-17).
+pub const FORMAT_RESEND_MS: u64 = 250;
+/// A view that was not read for so long is closed, in milliseconds (C-21).
+pub const VIEW_IDLE_MS: u64 = 30_000;
+/// A permission to read that has not come after so long is asked for anew, in milliseconds: asking has no effect, so
+/// a lost question or answer costs only this.
+pub const READ_RETRY_MS: u64 = 100;

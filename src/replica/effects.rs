@@ -1,0 +1,244 @@
+//! The whole contract of the replica: what goes in, what comes out, and what each field's holder owes.
+
+use bytes::Bytes;
+use protocol::format::{Format, Hello, Member};
+use protocol::message::Envelope;
+use protocol::reply::Reason;
+use protocol::request::ViewId;
+use protocol::{ClusterId, Incarnation, Index, NodeId, RequestId, Sequence, SessionId};
+
+use super::formation::Refusal;
+use crate::kv::Outcome;
+use crate::raft;
+use crate::time::{Span, Time};
+
+/// What the replica is told once, at boot.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// This node.
+    pub id: NodeId,
+    /// The life of its disk; already durable in meta, because the first HELLO carries it (C-17).
+    pub incarnation: Incarnation,
+    /// The member list of the flags, this node included, incarnations 0. Counts only until the node has a Format.
+    pub initial_members: Vec<Member>,
+    /// The random, non-zero identity that a new cluster gets if this node is the one that forms it.
+    pub cluster_if_formed: ClusterId,
+    /// Random, new for every process: marks its views, so that a restarted node knows none of them (C-21).
+    pub boot: u64,
+    /// Raft's randomness.
+    pub seed: u64,
+    /// Election timeouts are drawn from one to two times this.
+    pub election_timeout_min: Span,
+    /// How often a leader speaks at least.
+    pub heartbeat: Span,
+    /// Most bytes of entries in one AppendEntries.
+    pub append_bytes_max: usize,
+    /// Most bytes sent to one peer and not acknowledged.
+    pub inflight_bytes_max: usize,
+    /// Most AppendEntries sent to one peer and not acknowledged.
+    pub inflight_messages_max: usize,
+    /// Raft's tail of recent entries in memory.
+    pub tail_bytes_max: usize,
+    /// Bound of a leader's uncommitted bytes (C-26).
+    pub uncommitted_bytes_max: usize,
+}
+
+/// What the disk held at boot.
+#[derive(Clone, Debug)]
+pub struct Recovered {
+    /// The cluster's Format, if the node belongs to one.
+    pub format: Option<Format>,
+    /// The log and the hard state. Without a Format the log is empty and this is not looked at.
+    pub log: raft::Recovered,
+}
+
+/// Names one life of one slot in an io loop's connection slab.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ConnectionId {
+    /// Position in the slab.
+    pub slot: u32,
+    /// Rises each time the slot is reused, which makes a late completion harmless.
+    pub generation: u32,
+}
+
+/// Where an answer goes; opaque to the replica but for the loop's number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ReplyTo {
+    /// The io loop that holds the connection and lent the credit.
+    pub io_loop: u16,
+    /// The connection.
+    pub connection: ConnectionId,
+    /// The client's own number for its request.
+    pub request: RequestId,
+}
+
+/// What an io loop asks. Every request holds one credit of its loop from decoding to answer (C-26).
+#[derive(Clone, Debug)]
+pub enum Request {
+    /// A write.
+    Propose {
+        /// Who waits for it.
+        reply_to: ReplyTo,
+        /// The encoded command.
+        body: Bytes,
+        /// CRC-32C of `body`, computed by the io thread (C-8).
+        body_checksum: u32,
+        /// Session, or 0.
+        session: SessionId,
+        /// Sequence within the session, or 0.
+        sequence: Sequence,
+        /// When the client stops waiting; never [`Time::NEVER`].
+        deadline: Time,
+    },
+    /// Permission for all linearizable reads of one io-loop iteration (C-18).
+    Read {
+        /// Who asks.
+        io_loop: u16,
+        /// Echoed in [`Completion::Read`]; unique among the loop's reads and views under way.
+        token: u64,
+        /// The latest of the deadlines of the reads it stands for.
+        deadline: Time,
+    },
+    /// Pins a view for a scan in pages.
+    OpenView {
+        /// Who asks.
+        io_loop: u16,
+        /// Echoed in [`Completion::View`].
+        token: u64,
+        /// Show this node's own state, without a permission.
+        local: bool,
+        /// When the client stops waiting.
+        deadline: Time,
+    },
+    /// A page was read from the view: its 30 s idle time starts again. Sent once per iteration and view at most.
+    TouchView {
+        /// The view.
+        view: ViewId,
+    },
+    /// The last page was read, or the client gave the view back.
+    CloseView {
+        /// The view.
+        view: ViewId,
+    },
+}
+
+/// What happens to a replica.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// Run due timers; all socket input of the batch is handed in before it (C-15).
+    Tick,
+    /// A peer's message, from an admitted connection.
+    Peer(Envelope),
+    /// A connection to a peer is up: its HELLO was admitted and ours was sent. A second one replaces the first.
+    Connected(Hello),
+    /// The peer has no connection any more.
+    Disconnected(NodeId),
+    /// A peer's connection was closed because of this; kept to be shown by status until the peer connects.
+    Refused(Refusal),
+    /// From an io loop.
+    Request(Request),
+    /// An append is durable; its `waiting` envelopes may be sent now. Completions come in order.
+    Persisted {
+        /// Which append.
+        sequence: raft::AppendSequence,
+        /// How long it waited for the wal thread, in microseconds.
+        queue_us: u32,
+        /// How long its sync took, in microseconds.
+        sync_us: u32,
+    },
+    /// The bulk worker's answer to one of [`Effects::read_log`].
+    LogRead(raft::LogRead),
+}
+
+/// What follows from the inputs so far. Every vector keeps its capacity from batch to batch.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// For the wal, in order. Its `waiting` envelopes come back with the completion and are sent only then.
+    pub append: Option<raft::Append>,
+    /// May be sent at once.
+    pub messages: Vec<Envelope>,
+    /// Answers, with the io loop that each belongs to. What they speak of is already published.
+    pub completions: Vec<(u16, Completion)>,
+    /// For the bulk worker.
+    pub read_log: Vec<raft::ReadLog>,
+    /// Close these peers' connections; [`Input::Disconnected`] is expected afterwards.
+    pub disconnect: Vec<NodeId>,
+    /// For the text log: things an operator should know, each said once.
+    pub warnings: Vec<String>,
+    /// An impossible state: say it and end the process.
+    pub stop: Option<Stop>,
+    /// There is more to do without further input: call again after handing these on.
+    pub more: bool,
+}
+
+/// Why the process must end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stop {
+    /// The process's exit code.
+    pub exit_code: i32,
+    /// What was seen.
+    pub text: String,
+}
+
+/// An answer to an io loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Completion {
+    /// The end of a write, as far as its client is concerned.
+    Write {
+        /// Who waits for it.
+        reply_to: ReplyTo,
+        /// What became of it.
+        result: WriteResult,
+        /// Whether the request's credit comes back with it. If not, a [`Completion::Credit`] brings it later (C-26).
+        credit: bool,
+    },
+    /// So many credits of requests that were answered at their deadline have come back (C-26).
+    Credit(u32),
+    /// The permission, or why not. The credits of reads stay with their loop, which returns them as it answers.
+    Read {
+        /// As asked.
+        token: u64,
+        /// Ok: what is published now is at or after this index and may be shown.
+        result: Result<Index, (Reason, Option<NodeId>)>,
+    },
+    /// The view, or why not.
+    View {
+        /// As asked.
+        token: u64,
+        /// The view, ready to be read by every io thread.
+        result: Result<ViewId, (Reason, Option<NodeId>)>,
+    },
+}
+
+/// What became of a write (C-23).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteResult {
+    /// Executed, or refused by the state machine, at this revision; either way committed.
+    Done(Outcome, Index),
+    /// Certainly not executed, and never will be.
+    NotExecuted {
+        /// Why.
+        reason: Reason,
+        /// Whom to ask instead.
+        leader: Option<NodeId>,
+    },
+    /// May have been executed, or may yet be.
+    Unknown {
+        /// Why nothing more can be said.
+        reason: Reason,
+    },
+}
+
+impl Effects {
+    /// Empties everything and keeps the capacities.
+    pub fn clear(&mut self) {
+        self.append = None;
+        self.messages.clear();
+        self.completions.clear();
+        self.read_log.clear();
+        self.disconnect.clear();
+        self.warnings.clear();
+        self.stop = None;
+        self.more = false;
+    }
+}

@@ -1,0 +1,211 @@
+//! What any thread may read of a replica: numbers in atomics, names behind a lock that only status and redirects take.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicU8, Ordering};
+use std::sync::Mutex;
+
+use protocol::format::Member;
+use protocol::reply::{MemberStatus, Role};
+use protocol::{ClusterId, Index, NodeId, Term};
+
+use crate::time::Time;
+
+/// The raft thread stores, every other thread loads. Each number is true by itself; two of them may be of different moments,
+/// so nothing is decided by them: they are for status, for redirects and for metrics. (What makes a *read* correct is the
+/// state machine's own publication, C-19.)
+#[derive(Debug)]
+pub struct Published {
+    role: AtomicU8,
+    term: AtomicU64,
+    leader: AtomicU64,
+    leaderless_since: AtomicU64,
+    commit: AtomicU64,
+    applied: AtomicU64,
+    durable: AtomicU64,
+    cluster: AtomicU64,
+    keys: AtomicU64,
+    refused_messages: AtomicU64,
+    paused: AtomicBool,
+    names: Mutex<Names>,
+}
+
+/// The part that changes only when a connection comes or goes, or the cluster is formed.
+#[derive(Clone, Debug, Default)]
+struct Names {
+    members: Vec<Member>,
+    connected: Vec<NodeId>,
+    notes: Vec<String>,
+}
+
+/// The numbers that follow every batch.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Numbers {
+    pub(super) role: Role,
+    pub(super) term: Term,
+    pub(super) leader: Option<NodeId>,
+    pub(super) commit: Index,
+    pub(super) applied: Index,
+    pub(super) durable: Index,
+    pub(super) keys: u64,
+    pub(super) paused: bool,
+}
+
+/// Stands for "no leader" in the atomic; node ids have 32 bits.
+const NOBODY: u64 = u64::MAX;
+
+impl Published {
+    pub(super) fn new(now: Time) -> Self {
+        Self {
+            role: AtomicU8::new(Role::Follower as u8),
+            term: AtomicU64::new(0),
+            leader: AtomicU64::new(NOBODY),
+            leaderless_since: AtomicU64::new(now.0),
+            commit: AtomicU64::new(0),
+            applied: AtomicU64::new(0),
+            durable: AtomicU64::new(0),
+            cluster: AtomicU64::new(0),
+            keys: AtomicU64::new(0),
+            refused_messages: AtomicU64::new(0),
+            paused: AtomicBool::new(false),
+            names: Mutex::default(),
+        }
+    }
+
+    /// Its role.
+    pub fn role(&self) -> Role {
+        match self.role.load(Ordering::Relaxed) {
+            role if role == Role::Leader as u8 => Role::Leader,
+            role if role == Role::Candidate as u8 => Role::Candidate,
+            role if role == Role::Learner as u8 => Role::Learner,
+            _ => Role::Follower,
+        }
+    }
+
+    /// Its term.
+    pub fn term(&self) -> Term {
+        Term(self.term.load(Ordering::Relaxed))
+    }
+
+    /// The leader it knows.
+    pub fn leader(&self) -> Option<NodeId> {
+        u32::try_from(self.leader.load(Ordering::Relaxed)).ok().map(NodeId)
+    }
+
+    /// Its commit index.
+    pub fn commit(&self) -> Index {
+        Index(self.commit.load(Ordering::Relaxed))
+    }
+
+    /// Its applied index.
+    pub fn applied(&self) -> Index {
+        Index(self.applied.load(Ordering::Relaxed))
+    }
+
+    /// Its durable index.
+    pub fn durable(&self) -> Index {
+        Index(self.durable.load(Ordering::Relaxed))
+    }
+
+    /// Its cluster; 0 = not formed yet.
+    pub fn cluster(&self) -> ClusterId {
+        ClusterId(self.cluster.load(Ordering::Relaxed))
+    }
+
+    /// Keys that exist.
+    pub fn keys(&self) -> u64 {
+        self.keys.load(Ordering::Relaxed)
+    }
+
+    /// Peer messages dropped because they named another cluster, incarnation or node.
+    pub fn refused_messages(&self) -> u64 {
+        self.refused_messages.load(Ordering::Relaxed)
+    }
+
+    /// The bound of uncommitted bytes is reached: io loops leave clients' sockets unread (C-26). Without this flag the same
+    /// happens a little later, when the credits of the parked requests are missed.
+    pub fn paused(&self) -> bool {
+        self.paused.load(Ordering::Relaxed)
+    }
+
+    /// All members by id, with whether there is a connection; the node itself counts as connected.
+    pub fn members(&self) -> Vec<MemberStatus> {
+        let names = self.lock();
+        let status = |member: &Member| MemberStatus {
+            id: member.id,
+            client_address: member.client_address.clone(),
+            peer_address: member.peer_address.clone(),
+            connected: names.connected.contains(&member.id),
+        };
+        names.members.iter().map(status).collect()
+    }
+
+    /// Where clients reach a node, for a redirect.
+    pub fn client_address(&self, id: NodeId) -> Option<String> {
+        let names = self.lock();
+        names.members.iter().find(|member| member.id == id).map(|member| member.client_address.clone())
+    }
+
+    /// What is not as it should be, for a person; empty if all is well.
+    pub fn notes(&self, now: Time) -> Vec<String> {
+        let mut notes = self.lock().notes.clone();
+        let since = self.leaderless_since.load(Ordering::Relaxed);
+        if self.cluster().0 != 0 && since != Time::NEVER.0 {
+            notes.push(format!("no leader for {:.1} s", now.since(Time(since)).as_millis() as f64 / 1e3));
+        }
+        if self.paused() {
+            notes.push("too many bytes wait for a majority: clients are not read for now".to_owned());
+        }
+        notes
+    }
+
+    pub(super) fn set_numbers(&self, now: Time, numbers: &Numbers) {
+        self.role.store(numbers.role as u8, Ordering::Relaxed);
+        self.term.store(numbers.term.0, Ordering::Relaxed);
+        self.commit.store(numbers.commit.0, Ordering::Relaxed);
+        self.applied.store(numbers.applied.0, Ordering::Relaxed);
+        self.durable.store(numbers.durable.0, Ordering::Relaxed);
+        self.keys.store(numbers.keys, Ordering::Relaxed);
+        self.paused.store(numbers.paused, Ordering::Relaxed);
+        self.leader.store(numbers.leader.map_or(NOBODY, |id| u64::from(id.0)), Ordering::Relaxed);
+        match numbers.leader {
+            Some(_) => self.leaderless_since.store(Time::NEVER.0, Ordering::Relaxed),
+            None if self.leaderless_since.load(Ordering::Relaxed) == Time::NEVER.0 => {
+                self.leaderless_since.store(now.0, Ordering::Relaxed);
+            }
+            None => {}
+        }
+    }
+
+    pub(super) fn set_names(&self, cluster: ClusterId, members: Vec<Member>, connected: Vec<NodeId>, notes: Vec<String>) {
+        self.cluster.store(cluster.0, Ordering::Relaxed);
+        *self.lock() = Names { members, connected, notes };
+    }
+
+    pub(super) fn count_refused_message(&self) {
+        self.refused_messages.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Names> {
+        // A panic under this lock cannot leave the names half written: they are replaced in one assignment.
+        self.names.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::Span;
+
+    #[test]
+    fn says_for_how_long_there_was_no_leader() {
+        let published = Published::new(Time(0));
+        published.set_names(ClusterId(1), Vec::new(), Vec::new(), Vec::new());
+        let led = Numbers { leader: Some(NodeId(0)), ..Numbers::default() };
+        published.set_numbers(Time(0) + Span::secs(1), &led);
+        assert_eq!(published.leader(), Some(NodeId(0)));
+        assert!(published.notes(Time(0) + Span::secs(2)).is_empty());
+        published.set_numbers(Time(0) + Span::secs(3), &Numbers::default());
+        published.set_numbers(Time(0) + Span::secs(4), &Numbers::default());
+        assert_eq!(published.leader(), None);
+        assert_eq!(published.notes(Time(0) + Span::secs(5)), ["no leader for 2.0 s"]);
+    }
+}
