@@ -15,6 +15,7 @@ pub mod kind;
 pub mod message;
 pub mod reply;
 pub mod request;
+mod text;
 mod wire;
 
 pub use entry::{Chain, Entry, EntryHeader, EntryId, EntryKind};
