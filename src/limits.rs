@@ -14,6 +14,16 @@ pub const COPIED_COMMAND_BYTES_MAX: usize = 4 * 1024;
 pub const READERS_MAX: usize = 64;
 /// Views that may be open at a time, those being taken down included (C-21). Each may add one version per key to a look-up.
 pub const VIEWS_MAX: usize = 16;
+/// Bytes of old versions that one view may hold back; one that needs more is closed. All views together hold at most
+/// `VIEWS_MAX` times as much, and what is overwritten while such a view is being closed.
+pub const VIEW_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Old versions that are unlinked or freed after each entry, besides four steps for each of its commands (so that a backlog
+/// shrinks under load): some ten microseconds.
+pub const RECLAIM_STEPS: usize = 64;
+
+// Lengths are kept in 32 bits.
+const _: () = assert!(KEY_BYTES_MAX < 1 << 32);
+const _: () = assert!(VALUE_BYTES_MAX < 1 << 32);
 
 // --- settings that an operator may change: bounds and defaults (config.rs) ---
 

@@ -9,13 +9,23 @@
 //!  store.publish(revision)                      if pinned.applied() >= read_index { pinned.get(key) }
 //! ```
 
+mod fifo;
+#[cfg(all(test, loom))]
+mod loom_tests;
+#[cfg(all(test, not(loom)))]
+mod model_tests;
+mod skiplist;
+mod sync;
+#[cfg(all(test, not(loom)))]
+mod tests;
 mod view;
 
 use protocol::command::Command;
 use protocol::request::ViewId;
 use protocol::Index;
 
-pub use view::ViewsFull;
+pub use skiplist::{Pinned, Range, Reader, ViewPinned};
+pub use view::{ViewCounts, ViewsFull};
 
 /// What became of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -54,9 +64,16 @@ pub struct Item<'a> {
     pub found: Versioned<'a>,
 }
 
+/// What a command writes to its key.
+enum Write<'a> {
+    Value(&'a [u8]),
+    Tombstone,
+}
+
 /// The state machine's writer; owned by the raft thread.
 pub struct Store {
-    applied: Index,
+    list: skiplist::Writer,
+    keys: u64,
 }
 
 impl Default for Store {
@@ -68,12 +85,22 @@ impl Default for Store {
 impl Store {
     /// An empty store, applied up to index 0.
     pub fn new() -> Self {
-        Self { applied: Index(0) }
+        Self { list: skiplist::Writer::new(), keys: 0 }
     }
 
-    /// Applies one command of the entry at `revision`. Readers see it once [`Store::publish`] has named the revision.
-    pub fn apply(&mut self, _revision: Index, _command: &Command<'_>) -> Outcome {
-        Outcome::NotFound
+    /// Applies one command of the entry at `revision`, which must be above what is published. Readers see it once
+    /// [`Store::publish`] has named the revision.
+    pub fn apply(&mut self, revision: Index, command: &Command<'_>) -> Outcome {
+        let key = match *command {
+            Command::Put { key, .. } | Command::Update { key, .. } | Command::Remove { key } => key,
+        };
+        let outcome = self.list.change(revision.0, key, |exists| decide(command, exists));
+        match outcome {
+            Outcome::Created => self.keys += 1,
+            Outcome::Removed => self.keys -= 1,
+            Outcome::Updated | Outcome::Exists | Outcome::NotFound => {}
+        }
+        outcome
     }
 
     /// Applies all commands of one entry, in order: readers see all or none of them (C-19). Outcomes are appended.
@@ -82,117 +109,76 @@ impl Store {
     }
 
     /// Publishes everything up to `applied` (C-19); call it after every entry, also after those that write nothing.
-    /// Then reclaims a bounded number of old versions (C-20).
+    /// Then frees a bounded number of old versions (C-20): more than the entry can have left, so that a backlog shrinks.
+    /// May be called again with the same index, to go on freeing when nothing is written.
     pub fn publish(&mut self, applied: Index) {
-        self.applied = applied;
+        self.list.publish(applied.0);
     }
 
     /// The published revision.
     pub fn applied(&self) -> Index {
-        self.applied
+        Index(self.list.applied())
     }
 
     /// Keys that exist, published or not.
     pub fn keys(&self) -> u64 {
-        0
+        self.keys
     }
 
-    /// Bytes allocated for nodes and versions, those that wait to be freed included.
+    /// Bytes allocated for nodes and versions, those that wait to be freed included; the allocator's own overhead is
+    /// not. A key of 16 bytes with a value of 64 takes 146.7 on average (measured: see `tests::bytes_per_key`).
     pub fn bytes(&self) -> u64 {
-        0
+        self.list.bytes() as u64
+    }
+
+    /// Old versions and nodes that wait to be unlinked or freed, because readers may need them or their turn has not
+    /// come. What views hold back is not in it.
+    pub fn backlog(&self) -> u64 {
+        self.list.backlog() as u64
     }
 
     /// The newest value of `key`, published or not.
-    pub fn get(&self, _key: &[u8]) -> Option<Versioned<'_>> {
-        None
+    pub fn get(&self, key: &[u8]) -> Option<Versioned<'_>> {
+        self.list.newest(key)
     }
 
     /// A reader for another thread. It may outlive the store. Panics beyond [`crate::limits::READERS_MAX`] readers.
     pub fn reader(&self) -> Reader {
-        Reader {}
+        self.list.reader().expect("READERS_MAX counts all threads that read")
     }
 
     /// Opens a view of the published revision (C-21). `boot` is the random number of this process.
-    pub fn open_view(&mut self, _boot: u64) -> Result<ViewId, ViewsFull> {
-        Err(ViewsFull)
+    pub fn open_view(&mut self, boot: u64) -> Result<ViewId, ViewsFull> {
+        self.list.open_view(boot)
     }
 
-    /// Closes a view; false if it was not open (closed before, or abandoned because it held too many bytes).
-    pub fn close_view(&mut self, _view: ViewId) -> bool {
-        false
-    }
-}
-
-/// One thread's way to read.
-pub struct Reader {}
-
-impl Reader {
-    /// Pins the newest published state, until the result is dropped. Keep it for one batch, not longer: what is
-    /// overwritten meanwhile cannot be freed.
-    pub fn pin(&mut self) -> Pinned<'_> {
-        Pinned { _reader: self }
-    }
-}
-
-/// The published state of one revision.
-pub struct Pinned<'a> {
-    _reader: &'a Reader,
-}
-
-impl Pinned<'_> {
-    /// The revision that is seen. The permission test of C-18 is `applied() >= read index`, on this very pin.
-    pub fn applied(&self) -> Index {
-        Index(0)
+    /// Closes a view; false if it was not open (closed before, or abandoned because it held too many bytes). Readers
+    /// that found it open keep reading at it until their pin ends.
+    pub fn close_view(&mut self, view: ViewId) -> bool {
+        self.list.close_view(view)
     }
 
-    /// The value of `key`.
-    pub fn get(&self, _key: &[u8]) -> Option<Versioned<'_>> {
-        None
+    /// Numbers about the views.
+    pub fn views(&self) -> ViewCounts {
+        self.list.view_counts()
     }
 
-    /// The keys in `from..to`, bytewise ascending; `to = None` is "to the end".
-    pub fn range(&self, _from: &[u8], _to: Option<&[u8]>) -> Range<'_> {
-        Range { items: [].iter() }
-    }
-
-    /// The state at an open view's revision; None once the view is closed. What it returns stays whole as long as this
-    /// pin, even if the view is closed meanwhile.
-    pub fn at_view(&self, _view: ViewId) -> Option<ViewPinned<'_>> {
-        None
+    /// Lets tests reach the bound with little memory.
+    #[cfg(test)]
+    fn set_view_bytes_max(&mut self, bytes: usize) {
+        self.list.set_view_bytes_max(bytes);
     }
 }
 
-/// The state at a view's revision.
-pub struct ViewPinned<'a> {
-    _pinned: &'a Reader,
-}
-
-impl<'a> ViewPinned<'a> {
-    /// The view's revision.
-    pub fn revision(&self) -> Index {
-        Index(0)
-    }
-
-    /// The value of `key`.
-    pub fn get(&self, _key: &[u8]) -> Option<Versioned<'a>> {
-        None
-    }
-
-    /// The keys in `from..to`, bytewise ascending; `to = None` is "to the end".
-    pub fn range(&self, _from: &[u8], _to: Option<&[u8]>) -> Range<'a> {
-        Range { items: [].iter() }
-    }
-}
-
-/// Keys and values in order.
-pub struct Range<'a> {
-    items: std::slice::Iter<'a, Item<'a>>,
-}
-
-impl<'a> Iterator for Range<'a> {
-    type Item = Item<'a>;
-
-    fn next(&mut self) -> Option<Item<'a>> {
-        self.items.next().copied()
+/// The table of outcomes.
+fn decide<'a>(command: &Command<'a>, exists: bool) -> (Outcome, Option<Write<'a>>) {
+    match (*command, exists) {
+        (Command::Put { value, .. } | Command::Update { value, .. }, false) => {
+            (Outcome::Created, Some(Write::Value(value)))
+        }
+        (Command::Put { .. }, true) => (Outcome::Exists, None),
+        (Command::Update { value, .. }, true) => (Outcome::Updated, Some(Write::Value(value))),
+        (Command::Remove { .. }, true) => (Outcome::Removed, Some(Write::Tombstone)),
+        (Command::Remove { .. }, false) => (Outcome::NotFound, None),
     }
 }

@@ -1,0 +1,320 @@
+//! An ordered map of many versions with one writer and lock-free readers: the skip list behind [`super::Store`].
+//!
+//! **Seeing.** The writer links all versions of an entry and then publishes `applied` (release). A reader that holds a
+//! pin at revision R takes, per key, the newest version at or below R; a removal is a version. Nodes and versions that
+//! are linked but not published are skipped by their revision (C-19).
+//!
+//! **Unlinking** (C-20). After publishing and a `fence(SeqCst)` the writer reads all slots; m is the lowest of them and
+//! of `applied`. Every pin reads at m or above: if the writer saw its slot, R is at or above the slot; if not, the
+//! reader's fence came after the writer's, so R is at least what was published. So a version that was superseded at
+//! r2 <= m is wanted by no pin, only by views at a revision below r2, and is unlinked or hung on such a view (C-21).
+//! A tombstone at or below m that is its key's only version says nothing anymore and goes with its node.
+//!
+//! **Freeing.** What was unlinked while A was applied is freed once every slot is above A, read after a later fence.
+//! A reader whose slot is above A has acquired a revision above A, and with it the unlinking, before it walked; one
+//! whose slot was still idle has its fence after the writer's, and sees the unlinking too. A walk starts at the head
+//! and loads each pointer anew, so it cannot reach what it must see as unlinked; and all that it stands on has only
+//! pointers to what was linked when the pin began, or later.
+
+mod list;
+mod node;
+mod reader;
+mod shared;
+
+use std::ptr::NonNull;
+
+pub use reader::{Pinned, Range, Reader, ViewPinned};
+
+use self::list::{free_unlinked, Estate, List, Retired, Unlinked};
+use self::node::{Memory, NewVersion, Node, NodeRef, Version, VersionRef};
+use self::shared::Shared;
+use super::fifo::Fifo;
+use super::sync::{fence, Arc, Ordering, LEVELS};
+use super::view::{ViewCounts, Views, ViewsFull};
+use super::{Versioned, Write};
+use crate::limits;
+use protocol::request::ViewId;
+
+/// The one writer: everything that changes the list, and the bookkeeping of what may be unlinked and freed.
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    list: NonNull<List>,
+    memory: Memory,
+    /// Published.
+    applied: u64,
+    /// The newest revision that was written, published or not.
+    written: u64,
+    /// Commands since the last publication: reclaiming keeps pace with them.
+    changes: usize,
+    /// State of the xorshift generator of heights.
+    random: u64,
+    superseded: Fifo<Superseded>,
+    retired: Fifo<Retired>,
+    views: Views<Held>,
+}
+
+/// The version below `by` was superseded by it. Both stay linked as long as this stands in its queue: only the records
+/// of their own node unlink them, and those are taken in order.
+struct Superseded {
+    node: NonNull<Node>,
+    by: NonNull<Version>,
+}
+
+/// A version that a view holds back. It stays linked until it is taken off that view.
+struct Held {
+    node: NonNull<Node>,
+    version: NonNull<Version>,
+}
+
+// SAFETY: the pointers are to memory that only this writer frees, and nothing in it is bound to a thread.
+unsafe impl Send for Writer {}
+
+impl Writer {
+    pub(super) fn new() -> Self {
+        let mut memory = Memory::default();
+        let list = List::new(&mut memory);
+        Self {
+            shared: Arc::new(Shared::new(list)),
+            list,
+            memory,
+            applied: 0,
+            written: 0,
+            changes: 0,
+            random: 0x9E37_79B9_7F4A_7C15,
+            superseded: Fifo::default(),
+            retired: Fifo::default(),
+            views: Views::new(limits::VIEW_BYTES_MAX),
+        }
+    }
+
+    pub(super) fn applied(&self) -> u64 {
+        self.applied
+    }
+
+    /// Bytes of nodes and versions, retired ones included.
+    pub(super) fn bytes(&self) -> usize {
+        self.memory.bytes()
+    }
+
+    /// Old versions and nodes that are still to be unlinked or freed.
+    pub(super) fn backlog(&self) -> usize {
+        self.superseded.len() + self.retired.len()
+    }
+
+    pub(super) fn view_counts(&self) -> ViewCounts {
+        self.views.counts()
+    }
+
+    #[cfg(test)]
+    pub(super) fn set_view_bytes_max(&mut self, bytes: usize) {
+        self.views.set_bytes_max(bytes);
+    }
+
+    pub(super) fn reader(&self) -> Option<Reader> {
+        Reader::new(Arc::clone(&self.shared))
+    }
+
+    /// The newest value of `key`, published or not.
+    pub(super) fn newest(&self, key: &[u8]) -> Option<Versioned<'_>> {
+        let list = self.list();
+        // SAFETY: `self` is borrowed during the lifetime of the result, so nothing is freed meanwhile.
+        let head = unsafe { list.head() };
+        let node = list.seek(head, key, |_, _| {}).filter(|node| node.key() == key)?;
+        node.at(u64::MAX).map(VersionRef::versioned)
+    }
+
+    /// Asks `decide`, who is told whether the key exists, what to write to it at `revision`.
+    pub(super) fn change<'w, R>(
+        &mut self,
+        revision: u64,
+        key: &[u8],
+        decide: impl FnOnce(bool) -> (R, Option<Write<'w>>),
+    ) -> R {
+        assert!(revision > self.applied, "revision {revision} is published already: {}", self.applied);
+        assert!(revision >= self.written, "revision {revision} comes after {}", self.written);
+        self.written = revision;
+        self.changes += 1;
+        let list = self.list();
+        // SAFETY: nothing is freed in this function.
+        let head = unsafe { list.head() };
+        let mut before = [head; LEVELS];
+        let node = list.seek(head, key, |level, node| before[level] = node).filter(|node| node.key() == key);
+        let value = node.and_then(|node| node.at(u64::MAX));
+        let (result, write) = decide(value.is_some());
+        if let Some(write) = write {
+            let new = describe(revision, value, &write);
+            match node {
+                Some(node) => self.supersede(node, &new),
+                None => self.insert(&before, key, &new),
+            }
+        }
+        result
+    }
+
+    /// C-19, then reclaims.
+    pub(super) fn publish(&mut self, applied: u64) {
+        assert!(applied >= self.applied, "applied went back from {} to {applied}", self.applied);
+        assert!(applied >= self.written, "revision {} was written, {applied} is published", self.written);
+        self.applied = applied;
+        self.list().publish(applied);
+        // Each change leaves at most a version to unlink, a version to free, a node to unlink and a node to free.
+        let steps = limits::RECLAIM_STEPS + 4 * std::mem::take(&mut self.changes);
+        self.reclaim(steps);
+    }
+
+    pub(super) fn open_view(&mut self, boot: u64) -> Result<ViewId, ViewsFull> {
+        self.reclaim(limits::RECLAIM_STEPS); // closed views may have places to give back
+        self.views.open(&self.shared.views, boot, self.applied)
+    }
+
+    pub(super) fn close_view(&mut self, view: ViewId) -> bool {
+        let was_open = self.views.close(&self.shared.views, view, self.applied);
+        self.reclaim(limits::RECLAIM_STEPS);
+        was_open
+    }
+
+    fn list<'a>(&self) -> &'a List {
+        // SAFETY: the header is freed with `shared`, of which this writer has a share.
+        unsafe { self.list.as_ref() }
+    }
+
+    fn supersede(&mut self, node: NodeRef<'_>, new: &NewVersion<'_>) {
+        let version = self.memory.version(new, node.newest().map(VersionRef::pointer));
+        // SAFETY: just made.
+        node.set_newest(unsafe { VersionRef::new(version) });
+        self.superseded.push(Superseded { node: node.pointer(), by: version });
+    }
+
+    fn insert(&mut self, before: &[NodeRef<'_>; LEVELS], key: &[u8], new: &NewVersion<'_>) {
+        assert!(new.version != 0, "a missing key is not removed");
+        let height = self.draw_height();
+        let version = self.memory.version(new, None);
+        let node = self.memory.node(key, height, Some(version), |level| before[level].next(level));
+        // SAFETY: just made.
+        let node = unsafe { NodeRef::new(node) };
+        self.list().raise(height);
+        // From below, so that a node on any level is on all lower ones.
+        for (level, before) in before.iter().enumerate().take(height) {
+            before.set_next(level, Some(node));
+        }
+    }
+
+    /// 1 with probability 3/4, 2 with 3/16 and so on.
+    fn draw_height(&mut self) -> usize {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        let zeros = (self.random >> 16).trailing_zeros() as usize; // the low bits of a xorshift are its weakest
+        (1 + zeros / 2).min(LEVELS)
+    }
+
+    /// Frees and unlinks what C-20 allows, in about `steps` steps.
+    fn reclaim(&mut self, mut steps: usize) {
+        if self.superseded.is_empty() && self.retired.is_empty() && !self.views.any_closing() {
+            return;
+        }
+        // Partner of the fence in `Reader::pin`: a pin that `oldest` misses sees all that was stored before this.
+        fence(Ordering::SeqCst);
+        let oldest = self.shared.oldest();
+        let visible = oldest.min(self.applied);
+        // First: what is retired below was unlinked after the fence, and must see another one before it is freed.
+        self.free_retired(oldest, &mut steps);
+        self.views.settle(oldest);
+        self.unlink_superseded(visible, &mut steps);
+        self.drain_views(visible, &mut steps);
+    }
+
+    fn free_retired(&mut self, oldest: u64, steps: &mut usize) {
+        while *steps > 0 && self.retired.front().is_some_and(|retired| retired.applied < oldest) {
+            let retired = self.retired.pop().expect("it has a front");
+            // SAFETY: it was unlinked, before the fence, while `retired.applied` was applied, and every slot is above
+            // that: no pin can reach it (module text). It was retired once.
+            unsafe { free_unlinked(&mut self.memory, retired.what) };
+            *steps -= 1;
+        }
+    }
+
+    fn unlink_superseded(&mut self, visible: u64, steps: &mut usize) {
+        while *steps > 0 {
+            let Some(record) = self.superseded.front() else { return };
+            // SAFETY: both are linked as long as the record stands, and nothing is freed in this function.
+            let (node, by) = unsafe { (NodeRef::new(record.node), VersionRef::new(record.by)) };
+            if by.revision() > visible {
+                return;
+            }
+            self.superseded.pop();
+            let old = by.older().expect("what was superseded is linked until its record is taken");
+            self.let_go(node, by, old, visible);
+            *steps -= 1;
+        }
+    }
+
+    fn drain_views(&mut self, visible: u64, steps: &mut usize) {
+        while *steps > 0 {
+            let Some(held) = self.views.drain() else { return };
+            // SAFETY: a held version, and so its node, is linked, and nothing is freed in this function.
+            let (node, old) = unsafe { (NodeRef::new(held.node), VersionRef::new(held.version)) };
+            let mut by = node.newest().expect("a linked node has a version");
+            // Short, as a rule: the versions that readers or views need. A view walks once per key that it held.
+            while let Some(older) = by.older().filter(|&older| older != old) {
+                by = older;
+                *steps = steps.saturating_sub(1);
+            }
+            self.let_go(node, by, old, visible);
+            *steps = steps.saturating_sub(1);
+        }
+    }
+
+    /// `old` lies right below `by`, which is visible to all pins. Hangs it on a view that needs it, or unlinks it.
+    fn let_go(&mut self, node: NodeRef<'_>, by: VersionRef<'_>, old: VersionRef<'_>, visible: u64) {
+        assert!(by.older() == Some(old), "a version is unlinked from the one above it");
+        if let Some(place) = self.views.needing(old.revision(), by.revision()) {
+            let held = Held { node: node.pointer(), version: old.pointer() };
+            self.views.hold(&self.shared.views, place, held, old.bytes(), self.applied);
+            return;
+        }
+        by.set_older(old.older());
+        self.retire(Unlinked::Version(old.pointer()));
+        let only = node.newest() == Some(by) && by.older().is_none();
+        if only && by.is_tombstone() && by.revision() <= visible {
+            self.unlink_node(node);
+        }
+    }
+
+    fn unlink_node(&mut self, node: NodeRef<'_>) {
+        let list = self.list();
+        // SAFETY: nothing is freed in this function.
+        let head = unsafe { list.head() };
+        let unlink = |level, before: NodeRef<'_>| {
+            if level < node.height() {
+                assert!(before.next(level) == Some(node), "a node is linked on each of its levels");
+                before.set_next(level, node.next(level));
+            }
+        };
+        list.seek(head, node.key(), unlink);
+        self.retire(Unlinked::Node(node.pointer()));
+    }
+
+    fn retire(&mut self, what: Unlinked) {
+        self.retired.push(Retired { applied: self.applied, what });
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        let (retired, memory) = (std::mem::take(&mut self.retired), std::mem::take(&mut self.memory));
+        self.shared.inherit(Estate { list: self.list, retired, memory });
+    }
+}
+
+/// The version that `write` makes of a key whose value is `old`.
+fn describe<'w>(revision: u64, old: Option<VersionRef<'_>>, write: &Write<'w>) -> NewVersion<'w> {
+    match *write {
+        Write::Tombstone => NewVersion { revision, create_revision: 0, version: 0, value: &[] },
+        Write::Value(value) => {
+            let old = old.map(VersionRef::versioned);
+            let create_revision = old.map_or(revision, |old| old.create_revision.0);
+            NewVersion { revision, create_revision, version: 1 + old.map_or(0, |old| old.version), value }
+        }
+    }
+}
