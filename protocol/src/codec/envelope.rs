@@ -214,7 +214,8 @@ fn entries(
     let mut previous = previous;
     for _ in 0..count {
         let (header, body) = entry(fields)?;
-        let expected = Index(previous.index.0.saturating_add(1));
+        let expected = previous.index.0.checked_add(1).map(Index);
+        let expected = expected.ok_or(DecodeError::Value { field: "previous index", value: u64::MAX })?;
         if header.id.index != expected {
             return Err(DecodeError::Index { expected, received: header.id.index });
         }
