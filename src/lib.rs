@@ -28,5 +28,6 @@ pub mod kv;
 pub mod limits;
 pub mod logging;
 pub mod metrics;
+pub mod net;
 pub mod time;
 pub mod wal;

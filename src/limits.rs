@@ -76,3 +76,20 @@ pub const VIEW_IDLE_MS: u64 = 30_000;
 /// A permission to read that has not come after so long is asked for anew, in milliseconds: asking has no effect, so
 /// a lost question or answer costs only this.
 pub const READ_RETRY_MS: u64 = 100;
+
+// --- connections between nodes (net/peer.rs, server/peers.rs); sizes in bytes, per connection (C-27) ---
+
+/// Entries in one AppendEntries; a single larger entry travels alone.
+pub const PEER_APPEND_BYTES_MAX: usize = 1024 * 1024;
+/// Sent to one peer and not durably acknowledged.
+pub const PEER_INFLIGHT_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// The largest frame: a full AppendEntries or one largest entry, with its heads.
+pub const PEER_FRAME_BYTES_MAX: usize = PEER_APPEND_BYTES_MAX + KEY_BYTES_MAX + VALUE_BYTES_MAX + 64 * 1024;
+/// Unsent bytes of one connection: its inflight window and one largest frame. Beyond, messages are dropped.
+pub const PEER_QUEUE_BYTES_MAX: usize = PEER_INFLIGHT_BYTES_MAX + PEER_FRAME_BYTES_MAX;
+/// The read buffer while frames are of usual size; it grows for the time of one larger frame.
+pub const PEER_READ_BUFFER_BYTES: usize = 256 * 1024;
+/// Read from one peer before the others have their turn.
+pub const PEER_READ_BYTES_PER_TURN: usize = 1024 * 1024;
+/// Bodies from here on are sent from where they are; shorter ones are cheaper to copy than to list.
+pub const PEER_BODY_BY_REFERENCE_BYTES_MIN: usize = 512;

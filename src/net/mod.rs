@@ -1,0 +1,3 @@
+//! Mechanism without policy: sockets, connections, frames in and out.
+
+pub mod peer;
