@@ -7,7 +7,6 @@ use protocol::reply::Reason;
 use protocol::request::ViewId;
 use protocol::{ClusterId, Incarnation, Index, NodeId, RequestId, Sequence, SessionId};
 
-use super::formation::Refusal;
 use crate::kv::Outcome;
 use crate::raft;
 use crate::time::{Span, Time};
@@ -133,8 +132,14 @@ pub enum Input {
     Connected(Hello),
     /// The peer has no connection any more.
     Disconnected(NodeId),
-    /// A peer's connection was closed because of this; kept to be shown by status until the peer connects.
-    Refused(Refusal),
+    /// One end refused the other ([`Replica::admit`](super::Replica::admit), or the peer's answer to our HELLO). Shown by
+    /// status until the peer connects.
+    Refused {
+        /// The peer.
+        node: NodeId,
+        /// Why, in words for the operator.
+        text: String,
+    },
     /// From an io loop.
     Request(Request),
     /// An append is durable; its `waiting` envelopes may be sent now. Completions come in order.
@@ -240,5 +245,45 @@ impl Effects {
         self.warnings.clear();
         self.stop = None;
         self.more = false;
+    }
+}
+
+impl Settings {
+    /// Raft's part, once the members are known.
+    pub(super) fn raft(&self, format: &Format) -> raft::Settings {
+        raft::Settings {
+            id: self.id,
+            cluster: format.cluster,
+            incarnation: self.incarnation,
+            voters: format.members.iter().map(|member| member.id).collect(),
+            election_timeout_min: self.election_timeout_min,
+            heartbeat: self.heartbeat,
+            append_bytes_max: self.append_bytes_max,
+            inflight_bytes_max: self.inflight_bytes_max,
+            inflight_messages_max: self.inflight_messages_max,
+            tail_bytes_max: self.tail_bytes_max,
+            uncommitted_bytes_max: self.uncommitted_bytes_max,
+            seed: self.seed,
+        }
+    }
+
+    /// Small bounds and short timers.
+    #[cfg(test)]
+    pub(super) fn for_tests() -> Self {
+        Self {
+            id: NodeId(0),
+            incarnation: Incarnation(1),
+            initial_members: Vec::new(),
+            cluster_if_formed: ClusterId(1),
+            boot: 1,
+            seed: 1,
+            election_timeout_min: Span::millis(300),
+            heartbeat: Span::millis(50),
+            append_bytes_max: 1 << 16,
+            inflight_bytes_max: 1 << 18,
+            inflight_messages_max: 16,
+            tail_bytes_max: 1 << 20,
+            uncommitted_bytes_max: 4096,
+        }
     }
 }

@@ -10,6 +10,7 @@ use std::fmt;
 
 use protocol::format::{Format, Hello, Member, Purpose};
 use protocol::message::{Envelope, Message};
+use protocol::reply::Reason;
 use protocol::{ClusterId, Incarnation, NodeId, Term};
 
 use super::effects::Settings;
@@ -56,7 +57,7 @@ pub(super) struct Formation {
     stage: Stage,
     links: BTreeMap<NodeId, Link>,
     /// The newest refusal of each node that has no connection now.
-    refusals: BTreeMap<NodeId, Refusal>,
+    refusals: BTreeMap<NodeId, String>,
 }
 
 #[derive(Debug)]
@@ -122,9 +123,9 @@ impl Formation {
 
     pub(super) fn hello(&self) -> Hello {
         Hello {
-            version_min: PROTOCOL_VERSION,
-            version_max: PROTOCOL_VERSION,
-            feature_level: FEATURE_LEVEL,
+            version_min: protocol::VERSION_MIN,
+            version_max: protocol::VERSION_MAX,
+            feature_level: protocol::FEATURE_LEVEL,
             purpose: Purpose::Peer,
             cluster: self.cluster(),
             node: self.id,
@@ -145,11 +146,9 @@ impl Formation {
             Some(format) if hello.cluster != ClusterId(0) && hello.cluster != format.cluster => {
                 Err(Refusal::OtherCluster { node, theirs: hello.cluster, ours: format.cluster })
             }
-            Some(_) if hello.incarnation != member.incarnation => Err(Refusal::OtherIncarnation {
-                node,
-                theirs: hello.incarnation,
-                expected: member.incarnation,
-            }),
+            Some(_) if hello.incarnation != member.incarnation => {
+                Err(Refusal::OtherIncarnation { node, theirs: hello.incarnation, expected: member.incarnation })
+            }
             None if hello.cluster == ClusterId(0) && !self.same_members(&hello.initial_members) => {
                 Err(Refusal::OtherMembers(node))
             }
@@ -170,12 +169,13 @@ impl Formation {
         self.links.remove(&id).is_some()
     }
 
-    pub(super) fn refused(&mut self, refusal: Refusal) {
-        let node = refusal.node();
+    /// Remembers a refusal. Returns whether it is news.
+    pub(super) fn refused(&mut self, node: NodeId, text: String) -> bool {
         // A stranger's number is not remembered: only so many refusals are kept as there are members.
-        if self.members().iter().any(|member| member.id == node) {
-            self.refusals.insert(node, refusal);
+        if !self.members().iter().any(|member| member.id == node) {
+            return false;
         }
+        self.refusals.insert(node, text.clone()) != Some(text)
     }
 
     /// Whether the peer is connected and seen to belong to this node's cluster.
@@ -286,18 +286,24 @@ impl Formation {
 
     /// For a person: who is missing.
     pub(super) fn notes(&self) -> Vec<String> {
-        let missing: Vec<NodeId> =
-            self.members().iter().map(|member| member.id).filter(|id| *id != self.id && !self.links.contains_key(id)).collect();
+        let missing: Vec<NodeId> = self
+            .members()
+            .iter()
+            .map(|member| member.id)
+            .filter(|id| *id != self.id && !self.links.contains_key(id))
+            .collect();
         let mut notes = Vec::new();
         match (self.format(), missing.is_empty()) {
             (None, false) => {
                 notes.push(format!("waiting for {} of {}: {}", missing.len(), self.members().len(), nodes(&missing)));
             }
-            (None, true) => notes.push(format!("all nodes are here: waiting for node {} to form the cluster", self.lowest())),
+            (None, true) => {
+                notes.push(format!("all nodes are here: waiting for node {} to form the cluster", self.lowest()))
+            }
             (Some(_), false) => notes.push(format!("not connected: {}", nodes(&missing))),
             (Some(_), true) => {}
         }
-        notes.extend(self.refusals.values().map(Refusal::to_string));
+        notes.extend(self.refusals.values().cloned());
         notes
     }
 
@@ -307,8 +313,12 @@ impl Formation {
         let mut warnings = Vec::new();
         for flag in &self.initial_members {
             match format.members.iter().find(|member| member.id == flag.id) {
-                None => warnings.push(format!("--peers names node {}, which the cluster does not know: ignored", flag.id)),
-                Some(member) if (&member.client_address, &member.peer_address) != (&flag.client_address, &flag.peer_address) => {
+                None => {
+                    warnings.push(format!("--peers names node {}, which the cluster does not know: ignored", flag.id))
+                }
+                Some(member)
+                    if (&member.client_address, &member.peer_address) != (&flag.client_address, &flag.peer_address) =>
+                {
                     warnings.push(format!(
                         "--peers puts node {} at {}/{}, the cluster was formed with {}/{}: the latter counts",
                         flag.id, flag.client_address, flag.peer_address, member.client_address, member.peer_address
@@ -361,6 +371,14 @@ impl Formation {
 }
 
 impl Refusal {
+    /// Why, for a program.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Refusal::OtherCluster { .. } => Reason::WrongCluster,
+            _ => Reason::None,
+        }
+    }
+
     /// Who was refused.
     pub fn node(&self) -> NodeId {
         match *self {
@@ -391,7 +409,7 @@ impl fmt::Display for Refusal {
 }
 
 /// Whether the Format names this life of this node's disk.
-fn names(format: &Format, id: NodeId, incarnation: Incarnation) -> bool {
+pub(super) fn names(format: &Format, id: NodeId, incarnation: Incarnation) -> bool {
     format.members.iter().any(|member| member.id == id && member.incarnation == incarnation)
 }
 
@@ -400,3 +418,6 @@ fn nodes(ids: &[NodeId]) -> String {
     let list: Vec<String> = ids.iter().map(NodeId::to_string).collect();
     format!("node{} {}", if ids.len() == 1 { "" } else { "s" }, list.join(", "))
 }
+
+#[cfg(test)]
+mod tests;

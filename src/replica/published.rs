@@ -175,7 +175,13 @@ impl Published {
         }
     }
 
-    pub(super) fn set_names(&self, cluster: ClusterId, members: Vec<Member>, connected: Vec<NodeId>, notes: Vec<String>) {
+    pub(super) fn set_names(
+        &self,
+        cluster: ClusterId,
+        members: Vec<Member>,
+        connected: Vec<NodeId>,
+        notes: Vec<String>,
+    ) {
         self.cluster.store(cluster.0, Ordering::Relaxed);
         *self.lock() = Names { members, connected, notes };
     }

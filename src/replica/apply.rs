@@ -1,0 +1,75 @@
+//! From raft's ready to the state machine, and from there to the answers.
+
+use protocol::command::Command;
+use protocol::reply::Reason;
+use protocol::{Entry, EntryKind};
+
+use super::effects::{Effects, Stop, WriteResult};
+use super::pending::Committed;
+use super::{Phase, Replica, EXIT_IMPOSSIBLE};
+use crate::kv::Outcome;
+use crate::time::Time;
+
+impl Replica {
+    /// Takes raft's ready apart: hands on what others do, and applies what is committed.
+    pub(super) fn take_ready(&mut self, now: Time, effects: &mut Effects) {
+        let Phase::Member(raft) = &mut self.phase else { return };
+        let mut ready = std::mem::take(&mut self.ready);
+        raft.ready(now, &mut ready);
+        assert!(effects.append.is_none() || ready.append.is_none(), "one append at a time");
+        effects.append = effects.append.take().or(ready.append.take());
+        effects.messages.append(&mut ready.messages);
+        effects.read_log.append(&mut ready.read_log);
+        if let Some(stop) = ready.stop.take() {
+            effects.stop = Some(Stop { exit_code: EXIT_IMPOSSIBLE, text: stop.to_string() });
+        }
+        for state in ready.reads.drain(..) {
+            self.reads.answered(state.token, state.result.ok());
+        }
+        effects.more |= !ready.committed.is_empty();
+        for entry in ready.committed.drain(..) {
+            if effects.stop.is_none() {
+                self.apply(&entry, effects);
+            }
+        }
+        self.ready = ready;
+    }
+
+    /// Applies one committed entry, publishes it (C-19), and only then answers whoever waited for its index.
+    fn apply(&mut self, entry: &Entry, effects: &mut Effects) {
+        let id = entry.header.id;
+        assert_eq!(id.index, self.store.applied().next(), "entries are applied in order, each once");
+        let outcome = match self.execute(entry) {
+            Ok(outcome) => outcome,
+            Err(text) => {
+                effects.stop = Some(Stop { exit_code: EXIT_IMPOSSIBLE, text });
+                return;
+            }
+        };
+        self.store.publish(id.index);
+        if let Phase::Member(raft) = &mut self.phase {
+            raft.applied(id.index);
+        }
+        let replaced = WriteResult::NotExecuted { reason: Reason::Replaced, leader: self.leader };
+        match (self.pending.pop(id), outcome) {
+            (Some(Committed::Own(end)), Some(outcome)) => self.end(end, WriteResult::Done(outcome, id.index), effects),
+            (Some(Committed::Own(_)), None) => panic!("a client waited for entry {id:?}, which is no command"),
+            (Some(Committed::Other(end)), _) => self.end(end, replaced, effects),
+            (None, _) => {}
+        }
+    }
+
+    fn execute(&mut self, entry: &Entry) -> Result<Option<Outcome>, String> {
+        let id = entry.header.id;
+        match entry.header.kind {
+            EntryKind::Noop => Ok(None),
+            EntryKind::Command => match Command::decode(&entry.body) {
+                Ok(command) => Ok(Some(self.store.apply(id.index, &command))),
+                Err(error) => Err(format!("the committed entry {id:?} is no command: {error}")),
+            },
+            EntryKind::Configuration => {
+                Err(format!("the committed entry {id:?} is of a kind this version does not know"))
+            }
+        }
+    }
+}
