@@ -93,3 +93,8 @@ pub const PEER_READ_BUFFER_BYTES: usize = 256 * 1024;
 pub const PEER_READ_BYTES_PER_TURN: usize = 1024 * 1024;
 /// Bodies from here on are sent from where they are; shorter ones are cheaper to copy than to list.
 pub const PEER_BODY_BY_REFERENCE_BYTES_MIN: usize = 512;
+
+// wal
+
+/// How many bytes of the newest entries a start reads back into memory; older ones are read when they are wanted.
+pub const RECOVERED_TAIL_BYTES: usize = 16 * 1024 * 1024;

@@ -9,16 +9,41 @@
 //! ```
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use protocol::format::{Format, HardState};
 use protocol::{Chain, Entry, EntryId, Incarnation, Index, LogTime, NodeId, Term};
 
-use crate::disk::Disk;
+use crate::disk::{self, DirLock, Disk, LockError, PAGE_BYTES};
+use crate::limits;
+
+mod error;
+mod marks;
+mod meta;
+mod prepare;
+mod reader;
+mod record;
+mod recovery;
+mod segment;
+#[cfg(test)]
+mod tests;
+mod tip;
+mod writer;
+
+pub use error::WalError;
+pub use prepare::Preparer;
+pub use reader::{LogReader, ReadResult};
+
+use meta::MetaFiles;
+use prepare::Salts;
+use reader::View;
+use record::Owner;
+use writer::{Group, Start, SyncMode, Writer};
 
 /// How to open a log.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Size of a segment, in bytes; a multiple of 4096.
+    /// Size of a segment, in bytes; a multiple of 4096. An entry that does not fit gets a segment of its own size.
     pub segment_bytes: u64,
     /// How many bytes of the newest entries [`Recovered::tail`] holds at most (one entry at least).
     pub tail_bytes: usize,
@@ -87,179 +112,384 @@ pub struct Synced {
     pub syncs: u32,
 }
 
-/// The log of one node. One thread owns it.
-#[derive(Debug)]
-pub struct Wal {
-    stats: WriteStats,
-}
-
-/// Prepares the next segment, from any thread.
-#[derive(Clone, Debug)]
-pub struct Preparer {}
-
-/// Reads old entries, from any thread (C-9).
-#[derive(Clone, Debug)]
-pub struct LogReader {}
-
-/// What a read of old entries gave.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ReadResult {
-    /// Consecutive entries from the one asked for; at least one.
-    Entries(Vec<Entry>),
-    /// The entry asked for, or the one before it, is no longer in the log.
-    Compacted,
-    /// The entry before is another one than expected: exit 70.
-    Mismatch,
-}
-
 /// How much reaches the disk for what was appended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WriteStats {
-    /// Bytes appended to the log.
+    /// Bytes appended to the log, headers included.
     pub appended_bytes: u64,
     /// Syncs of the log.
     pub syncs: u64,
-    /// Bytes that the committing thread made the kernel write; `None` where the kernel does not tell.
+    /// Bytes that the calling thread made the kernel write to disk since it was started, whatever for; `None` where the
+    /// kernel does not tell. The log's share is the difference of two looks.
     pub disk_bytes: Option<u64>,
 }
 
-/// Why the log cannot be used. Each ends the process: [`WalError::exit_code`].
+/// The log of one node. One thread owns it.
 #[derive(Debug)]
-pub enum WalError {
-    /// Another process has the directory.
-    Locked {
-        /// The data directory.
-        dir: PathBuf,
-    },
-    /// A file operation failed; never retried (C-6).
-    Io {
-        /// What was tried.
-        operation: &'static str,
-        /// On which file.
-        path: PathBuf,
-        /// The system's error.
-        source: std::io::Error,
-    },
-    /// The disk is full.
-    NoSpace {
-        /// The file that could not grow.
-        path: PathBuf,
-    },
-    /// An earlier call failed; nothing is accepted any more (C-6).
-    Poisoned,
-    /// The files belong to another node, cluster or version, or some are missing.
-    Refused {
-        /// What is wrong, in words for the operator.
-        reason: String,
-    },
-    /// Something that was synced cannot be read as it was written.
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// Where in it.
-        offset: u64,
-        /// What is wrong there.
-        reason: String,
-    },
-    /// The caller broke the rules (a gap, a wrong chain).
-    Impossible {
-        /// What was seen.
-        reason: String,
-    },
+pub struct Wal {
+    disk: Disk,
+    dir: PathBuf,
+    sync_mode: SyncMode,
+    meta: MetaFiles,
+    /// `None` until the cluster is formed: no segment exists before.
+    writer: Option<Writer>,
+    group: Group,
+    /// What the next commit stores in the meta files before it writes entries.
+    next_meta: Option<Meta>,
+    poisoned: bool,
+    view: Arc<View>,
+    preparer: Preparer,
+    stats: WriteStats,
+    _lock: DirLock,
 }
 
-impl WalError {
-    /// The process's exit code for this error.
-    pub fn exit_code(&self) -> i32 {
-        match self {
-            WalError::Locked { .. } => 73,
-            WalError::Io { .. } | WalError::NoSpace { .. } | WalError::Poisoned => 74,
-            WalError::Refused { .. } | WalError::Damaged { .. } => 78,
-            WalError::Impossible { .. } => 70,
+impl Options {
+    /// For this node, with the usual sizes; `random` comes from the system's entropy.
+    pub fn new(node: NodeId, random: u64) -> Options {
+        Options {
+            segment_bytes: limits::SEGMENT_BYTES.default,
+            tail_bytes: limits::RECOVERED_TAIL_BYTES,
+            node,
+            random,
+            snapshot: None,
+            #[cfg(feature = "sabotage")]
+            drop_syncs: false,
         }
     }
-}
 
-impl std::fmt::Display for WalError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{self:?}")
+    fn sync_mode(&self) -> SyncMode {
+        #[cfg(feature = "sabotage")]
+        if self.drop_syncs {
+            return SyncMode::Drop;
+        }
+        SyncMode::Sync
     }
 }
-
-impl std::error::Error for WalError {}
 
 impl Wal {
     /// Opens the log in `dir`, which is created if it does not exist, and recovers what it holds. When this returns,
     /// everything in `Recovered` is durable and the identity may be shown to others (C-4, C-17).
-    pub fn open(_disk: &Disk, _dir: &Path, _options: Options) -> Result<(Wal, Recovered), WalError> {
-        Err(WalError::Poisoned)
+    pub fn open(disk: &Disk, dir: &Path, options: Options) -> Result<(Wal, Recovered), WalError> {
+        assert!(
+            options.segment_bytes % PAGE_BYTES == 0 && options.segment_bytes >= 2 * PAGE_BYTES,
+            "segments consist of pages, one of them the header's"
+        );
+        disk.create_dir(dir).map_err(WalError::io("create", dir))?;
+        let lock = disk.lock_dir(dir).map_err(|error| match error {
+            LockError::Held => WalError::Locked { dir: dir.to_owned() },
+            LockError::Io(source) => WalError::io("lock", dir)(source),
+        })?;
+        let mut salts = Salts(options.random);
+        let meta = open_meta(disk, dir, &options, &mut salts)?;
+        let preparer = Preparer::new(disk, dir.to_owned(), options.segment_bytes, salts);
+        let mut wal = Wal {
+            disk: disk.clone(),
+            dir: dir.to_owned(),
+            sync_mode: options.sync_mode(),
+            meta,
+            writer: None,
+            group: Group::default(),
+            next_meta: None,
+            poisoned: false,
+            view: Arc::default(),
+            preparer,
+            stats: WriteStats::default(),
+            _lock: lock,
+        };
+        let recovered = wal.recover(&options)?;
+        Ok((wal, recovered))
     }
 
-    /// Adds to the group that the next [`Wal::commit`] makes durable. Nothing is written yet.
+    /// Adds to the group that the next [`Wal::commit`] makes durable. Nothing is written yet. Entries at or below the
+    /// last one replace everything from there on. An error means a broken rule: exit 70.
     pub fn push(
         &mut self,
-        _hard_state: Option<HardState>,
-        _format: Option<&Format>,
-        _entries: &[Entry],
+        hard_state: Option<HardState>,
+        format: Option<&Format>,
+        entries: &[Entry],
     ) -> Result<(), WalError> {
-        Err(WalError::Poisoned)
+        self.refuse_if_poisoned()?;
+        if hard_state.is_some() || format.is_some() {
+            self.push_meta(hard_state, format)?;
+        }
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let Some(writer) = &self.writer else {
+            return Err(WalError::impossible("entries before the cluster's Format is durable"));
+        };
+        let pushed = self.group.add_entries(writer, entries);
+        self.poison_on_error(pushed)
+    }
+
+    /// Adds a restart of the log behind `base` to the group: a snapshot that ends there is durable (C-5).
+    pub fn push_base(&mut self, base: LogBase) -> Result<(), WalError> {
+        self.refuse_if_poisoned()?;
+        if self.writer.is_none() {
+            return Err(WalError::impossible("a Base before the cluster's Format is durable"));
+        }
+        self.group.add_base(base);
+        Ok(())
     }
 
     /// Makes the group durable: meta first if it changed (C-7), then one write and one sync for all its entries.
     /// After an error the log refuses everything: end the process with the error's exit code (C-6).
     pub fn commit(&mut self) -> Result<Synced, WalError> {
-        Err(WalError::Poisoned)
+        self.refuse_if_poisoned()?;
+        let committed = self.commit_group();
+        self.group.clear();
+        self.poison_on_error(committed)
     }
 
     /// To be called after 10 ms without a commit: writes and syncs one empty Batch (C-3), once; then does nothing
     /// until the next commit. True if it wrote.
     pub fn idle(&mut self) -> Result<bool, WalError> {
-        Err(WalError::Poisoned)
+        self.refuse_if_poisoned()?;
+        match &mut self.writer {
+            Some(writer) if writer.unconfirmed() && self.group.items.is_empty() => {
+                let written = writer.write(&[]);
+                let written = self.poison_on_error(written)?;
+                self.count(written);
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
     }
 
     /// True if `idle` has something to do.
     pub fn wants_idle(&self) -> bool {
-        false
+        self.writer.as_ref().is_some_and(Writer::unconfirmed)
     }
 
-    /// A handle that prepares the next segment on another thread. Without one, the segment is prepared when it is needed.
+    /// Removes segments that hold nothing behind `index`, where a durable snapshot ends (C-5); tells how many.
+    pub fn remove_before(&mut self, index: Index) -> Result<usize, WalError> {
+        self.refuse_if_poisoned()?;
+        let removed = self.remove_oldest_segments(index);
+        self.poison_on_error(removed)
+    }
+
+    /// What the meta files hold.
+    pub fn meta(&self) -> &Meta {
+        self.meta.meta()
+    }
+
+    /// A handle that prepares the next segment on another thread. Without one, it is prepared when it is needed.
     pub fn preparer(&self) -> Preparer {
-        Preparer {}
+        self.preparer.clone()
+    }
+
+    /// Prepares the next segment on this thread, unless it is ready.
+    pub fn prepare_next(&mut self) -> Result<(), WalError> {
+        self.preparer.prepare()
     }
 
     /// A handle that reads old entries on another thread.
     pub fn reader(&self) -> LogReader {
-        LogReader {}
+        LogReader { view: self.view.clone() }
     }
 
-    /// Bytes and syncs so far. `disk_bytes` counts what the thread that calls this wrote, so call it on the committing one.
+    /// Bytes and syncs so far. Ask on the thread that commits: `disk_bytes` is the calling thread's.
     pub fn write_stats(&self) -> WriteStats {
-        self.stats
-    }
-}
-
-impl Preparer {
-    /// True if the next segment is not ready.
-    pub fn needed(&self) -> bool {
-        false
+        WriteStats { disk_bytes: disk::thread_bytes_written(), ..self.stats }
     }
 
-    /// Prepares the next segment unless it is ready.
-    pub fn prepare(&self) -> Result<(), WalError> {
+    fn recover(&mut self, options: &Options) -> Result<Recovered, WalError> {
+        segment::remove_unfinished(&self.disk, &self.dir)?;
+        let segments = recovery::open_segments(&self.disk, &self.dir)?;
+        let meta = self.meta.meta().clone();
+        let Some(owner) = owner(&meta) else {
+            self.discard_interrupted_formation(&segments)?;
+            return Ok(Recovered::empty(meta));
+        };
+        if segments.is_empty() {
+            return Err(WalError::refused(format!(
+                "{} belongs to a formed cluster, but its log files are missing: votes and entries are lost. Let a new \
+                 node take this one's place",
+                self.dir.display()
+            )));
+        }
+        recovery::check_owner(&segments, owner)?;
+        let replayed = recovery::replay(&segments, &self.view, options.snapshot, options.tail_bytes)?;
+        let recovered = Recovered {
+            meta,
+            base: replayed.tip.base,
+            runs: replayed.tip.runs.clone(),
+            last: replayed.tip.last.id,
+            last_chain: replayed.tip.last.chain,
+            last_log_time: replayed.tip.last.log_time,
+            tail: replayed.tail,
+        };
+        // What was prepared and not used is prepared anew: the next one by being replaced, the others go.
+        let next = replayed.end.segment + 1;
+        for unused in segments.iter().rev().filter(|segment| segment.header.sequence > next) {
+            self.remove_file(&unused.path)?;
+        }
+        drop(segments);
+        self.preparer.start(owner, next);
+        let start = Start {
+            tip: replayed.tip,
+            before: replayed.before,
+            end: replayed.end,
+            batch_number: replayed.batch_number,
+            restart: replayed.restart,
+        };
+        self.writer = Some(Writer::start(start, self.view.clone(), self.preparer.clone(), self.sync_mode)?);
+        Ok(recovered)
+    }
+
+    /// The first segment is made before the meta files name the cluster: a crash in between leaves it.
+    fn discard_interrupted_formation(&self, segments: &[Arc<segment::Segment>]) -> Result<(), WalError> {
+        for segment in segments.iter().rev() {
+            if segment.header.sequence > 1 || !segment.is_blank() {
+                return Err(WalError::refused(format!(
+                    "{} has entries, but the meta files say that this node belongs to no cluster yet: they are from \
+                     another time or place",
+                    segment.path.display()
+                )));
+            }
+            self.remove_file(&segment.path)?;
+        }
         Ok(())
     }
+
+    fn push_meta(&mut self, hard_state: Option<HardState>, format: Option<&Format>) -> Result<(), WalError> {
+        let next = self.next_meta.get_or_insert_with(|| self.meta.meta().clone());
+        if let Some(hard_state) = hard_state {
+            let old = next.hard_state;
+            let votes_again = hard_state.term == old.term && old.vote.is_some() && hard_state.vote != old.vote;
+            if hard_state.term < old.term || hard_state.lease_span_us < old.lease_span_us || votes_again {
+                let reason = format!("{hard_state:?} after {:?}", next.hard_state);
+                self.poisoned = true;
+                return Err(WalError::impossible(reason));
+            }
+            next.hard_state = hard_state;
+        }
+        match (format, &next.format) {
+            (Some(new), Some(old)) if new != old => {
+                self.poisoned = true;
+                Err(WalError::impossible("a second, different Format"))
+            }
+            (Some(new), _) => {
+                next.format = Some(new.clone());
+                Ok(())
+            }
+            (None, _) => Ok(()),
+        }
+    }
+
+    fn commit_group(&mut self) -> Result<Synced, WalError> {
+        let mut synced = Synced { last: self.group.last(), ..Synced::default() };
+        if let Some(meta) = self.next_meta.take().filter(|meta| meta != self.meta.meta()) {
+            if let (None, Some(owner)) = (&self.writer, owner(&meta)) {
+                self.begin_log(owner)?;
+            }
+            synced.syncs += self.meta.store(meta)?; // C-7: complete before any entry is written
+        }
+        if let (Some(writer), false) = (&mut self.writer, self.group.items.is_empty()) {
+            let written = writer.write(&self.group.items)?;
+            self.count(written);
+            (synced.bytes, synced.syncs) = (written.bytes, synced.syncs + written.syncs);
+        }
+        Ok(synced)
+    }
+
+    /// Makes the first segment of a cluster that is being formed.
+    fn begin_log(&mut self, owner: Owner) -> Result<(), WalError> {
+        self.preparer.start(owner, 1);
+        let base = recovery::origin(owner);
+        let start = Start {
+            tip: tip::Tip::at(base),
+            before: base,
+            end: record::Position::default(),
+            batch_number: 0,
+            restart: false,
+        };
+        self.view.publish(base.id.index, Some(base));
+        self.writer = Some(Writer::start(start, self.view.clone(), self.preparer.clone(), self.sync_mode)?);
+        Ok(())
+    }
+
+    fn remove_oldest_segments(&mut self, index: Index) -> Result<usize, WalError> {
+        let mut removed = 0;
+        while let Some((oldest, next)) = self.view.oldest_two() {
+            let covered =
+                next.marks.first().is_some_and(|mark| mark.index <= if mark.is_base { index } else { index.next() });
+            if !covered {
+                break;
+            }
+            self.view.remove_oldest();
+            self.remove_file(&oldest.path)?;
+            removed += 1;
+        }
+        Ok(removed)
+    }
+
+    fn remove_file(&self, path: &Path) -> Result<(), WalError> {
+        self.disk.unlink(path).map_err(WalError::io("remove", path))?;
+        self.disk.sync_dir(&self.dir).map_err(WalError::io("sync", &self.dir))
+    }
+
+    fn count(&mut self, written: writer::Written) {
+        self.stats.appended_bytes += written.bytes;
+        self.stats.syncs += u64::from(written.syncs);
+    }
+
+    fn refuse_if_poisoned(&self) -> Result<(), WalError> {
+        if self.poisoned {
+            return Err(WalError::Poisoned);
+        }
+        Ok(())
+    }
+
+    fn poison_on_error<T>(&mut self, result: Result<T, WalError>) -> Result<T, WalError> {
+        self.poisoned |= result.is_err();
+        result
+    }
 }
 
-impl LogReader {
-    /// Entries from `from` on, of at most `bytes_max` bytes (one entry at least), durable ones only. `previous` is what
-    /// the caller believes is before `from`; its chain is checked if given.
-    pub fn read(
-        &self,
-        _from: Index,
-        _bytes_max: usize,
-        _previous: EntryId,
-        _previous_chain: Option<Chain>,
-    ) -> Result<ReadResult, WalError> {
-        Ok(ReadResult::Compacted)
+impl Recovered {
+    fn empty(meta: Meta) -> Recovered {
+        Recovered {
+            meta,
+            base: LogBase::default(),
+            runs: Vec::new(),
+            last: EntryId::default(),
+            last_chain: Chain::default(),
+            last_log_time: LogTime::default(),
+            tail: Vec::new(),
+        }
     }
+}
+
+fn owner(meta: &Meta) -> Option<Owner> {
+    let format = meta.format.as_ref()?;
+    Some(Owner { cluster: format.cluster, node: meta.node, incarnation: meta.incarnation })
+}
+
+/// Reads the meta files, or creates them on a new disk, with a new incarnation (C-17).
+fn open_meta(disk: &Disk, dir: &Path, options: &Options, salts: &mut Salts) -> Result<MetaFiles, WalError> {
+    if !MetaFiles::missing(disk, dir)? {
+        let meta = MetaFiles::open(disk, dir)?;
+        let theirs = meta.meta().node;
+        if theirs != options.node {
+            return Err(WalError::refused(format!(
+                "{} is the data directory of node {theirs}, this is node {}: give each node its own",
+                dir.display(),
+                options.node
+            )));
+        }
+        return Ok(meta);
+    }
+    let names = disk.list(dir).map_err(WalError::io("list", dir))?;
+    if let Some(segment) = names.iter().find(|name| segment::is_segment(name)) {
+        return Err(WalError::refused(format!(
+            "{} has a log file ({}) but no meta files: this node's term and vote are lost, and guessing them could elect \
+             two leaders. Let a new node take this one's place",
+            dir.display(),
+            segment.display()
+        )));
+    }
+    let incarnation = Incarnation(salts.next().max(1));
+    let meta = Meta { node: options.node, incarnation, hard_state: HardState::default(), format: None };
+    MetaFiles::create(disk, dir, meta)
 }
