@@ -29,5 +29,7 @@ pub mod limits;
 pub mod logging;
 pub mod metrics;
 pub mod net;
+pub mod raft;
+pub mod replica;
 pub mod time;
 pub mod wal;

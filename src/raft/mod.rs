@@ -1,0 +1,535 @@
+//! Consensus, pure: [`Raft`] is told what happened ([`Raft::step`]) and then asked what follows ([`Raft::ready`]).
+//!
+//! It has no clock, thread, socket, file or random source: time is an argument, randomness a seed. Handlers change state;
+//! only `ready` derives messages, at most one AppendEntries and one reply per peer, and at most one append to the log.
+//! What needs durability travels inside that append and leaves when it is complete (C-7, C-10, C-11).
+//!
+//! The algorithm is Ongaro and Ousterhout's (2014; "paper" in comments) with PreVote, CheckQuorum and leader stickiness
+//! (Ongaro's thesis, sections 6.2, 9.6 and 4.2.3), always on.
+#![forbid(unsafe_code)]
+
+mod election;
+mod log;
+mod progress;
+pub mod quorum;
+mod random;
+mod ready;
+mod replication;
+mod rounds;
+
+use std::collections::{BTreeSet, VecDeque};
+
+use protocol::format::HardState;
+use protocol::message::{Envelope, Message};
+use protocol::{Entry, EntryId, Index, LogTime, NodeId, Round, Term};
+
+use crate::time::Time;
+use election::Timers;
+use log::Log;
+use progress::Progress;
+use random::Random;
+use rounds::{Forwarded, LogClock, Reads};
+
+pub use ready::{
+    Append, AppendSequence, Input, LogBase, LogRead, LogReadResult, Proposal, ProposeError, ReadLog, ReadPurpose,
+    ReadRefused, ReadState, Ready, Recovered, Settings, Stop, TermRun,
+};
+
+/// Bytes of entries handed out by one `ready` for applying (one entry at least).
+const APPLY_BYTES_MAX: usize = 1024 * 1024;
+/// A message may raise the term by at most this much: beyond, it is refused, so that no peer can use the terms up.
+const TERM_JUMP_MAX: u64 = 1 << 32;
+
+/// One node's consensus.
+#[derive(Debug)]
+pub struct Raft {
+    settings: Settings,
+    /// The voters without this node.
+    peers: Vec<NodeId>,
+    /// Peers with an open connection.
+    links: BTreeSet<NodeId>,
+    role: Role,
+    timers: Timers,
+    random: Random,
+    wall_clock: LogTime,
+
+    hard_state: HardState,
+    /// What the last append that carried one took along.
+    handed_hard_state: HardState,
+    /// What is on disk.
+    durable_hard_state: HardState,
+    hard_states_in_flight: VecDeque<(AppendSequence, HardState)>,
+    sequence: AppendSequence,
+    log: Log,
+    commit: Index,
+    /// The state machine has applied this.
+    applied: Index,
+    /// `ready` has handed this out for applying.
+    delivered: Index,
+    /// Old entries to apply, read from the log.
+    fetched: VecDeque<Entry>,
+    fetching: bool,
+    /// The last read context that was used (T-69).
+    context: u64,
+    /// Microseconds that the last completed append was queued and synced.
+    disk_us: (u32, u32),
+    campaigns: u64,
+
+    outbox: Vec<Envelope>,
+    waiting: Vec<Envelope>,
+    reads_done: Vec<ReadState>,
+    wishes: Vec<ReadLog>,
+    stop: Option<Stop>,
+    #[cfg(feature = "sabotage")]
+    answer_early: bool,
+}
+
+/// What a node is, with what only that role has.
+#[derive(Debug)]
+pub enum Role {
+    /// Follows a leader, or waits for one.
+    Follower(Follower),
+    /// Asks whether it could win an election.
+    PreCandidate(Campaign),
+    /// Asks for votes.
+    Candidate(Campaign),
+    /// Leads its term.
+    Leader(Leader),
+}
+
+/// A follower's marks.
+#[derive(Debug, Default)]
+pub struct Follower {
+    leader: Option<NodeId>,
+    /// When the leader was last heard.
+    heard: Time,
+    /// The highest index verified against *this term's* leader (C-11).
+    matched: Index,
+    round: Round,
+    lease_span_us: u64,
+    reject: Option<protocol::message::RejectHint>,
+    told_round: Round,
+    told_matched: Index,
+    forwarded: Forwarded,
+}
+
+/// The answers to a campaign.
+#[derive(Debug, Default)]
+pub struct Campaign {
+    answers: Vec<(NodeId, bool)>,
+}
+
+/// What a leader knows.
+#[derive(Debug)]
+pub struct Leader {
+    peers: Vec<Progress>,
+    /// The current round (C-12).
+    round: Round,
+    /// The last round that a heartbeat began.
+    heartbeat_round: Round,
+    heartbeat_at: Time,
+    /// The index of this term's no-op.
+    term_start: Index,
+    reads: Reads,
+    clock: LogClock,
+    /// Index and bytes of what is not committed.
+    uncommitted: VecDeque<(Index, usize)>,
+    uncommitted_bytes: usize,
+}
+
+impl Campaign {
+    /// A campaign that its candidate supports.
+    fn new(own: NodeId) -> Self {
+        Self { answers: vec![(own, true)] }
+    }
+
+    /// The first answer of each node counts.
+    fn answer(&mut self, from: NodeId, granted: bool) {
+        if self.answers.iter().all(|(node, _)| *node != from) {
+            self.answers.push((from, granted));
+        }
+    }
+
+    fn count(&self, granted: bool) -> usize {
+        self.answers.iter().filter(|(_, answer)| *answer == granted).count()
+    }
+}
+
+impl Leader {
+    fn new(now: Time, raft: &Raft) -> Self {
+        let last = raft.log.last().index;
+        Self {
+            peers: raft.peers.iter().map(|peer| Progress::new(*peer, last, now)).collect(),
+            round: Round(0),
+            heartbeat_round: Round(0),
+            heartbeat_at: now,
+            term_start: last.next(),
+            reads: Reads::default(),
+            clock: LogClock::new(now, raft.log.last_log_time(), last == Index(0), raft.wall_clock),
+            uncommitted: VecDeque::new(),
+            uncommitted_bytes: 0,
+        }
+    }
+
+    fn progress(&mut self, peer: NodeId) -> Option<&mut Progress> {
+        self.peers.iter_mut().find(|progress| progress.id == peer)
+    }
+}
+
+impl Raft {
+    /// A node as it boots: a follower without a leader.
+    ///
+    /// Panics if `settings` are not those of a member, or if `recovered` is not a log.
+    pub fn new(now: Time, settings: Settings, recovered: Recovered) -> Self {
+        assert!(settings.voters.contains(&settings.id), "a node is one of its cluster's voters");
+        assert!(settings.voters.windows(2).all(|pair| pair[0] < pair[1]), "voters are sorted, each once");
+        assert!(settings.heartbeat < settings.election_timeout_min, "heartbeats come before elections");
+        let peers = settings.voters.iter().copied().filter(|voter| *voter != settings.id).collect();
+        let mut random = Random::new(settings.seed ^ u64::from(settings.id.0) << 32);
+        let (context, hard_state, base) = (random.next(), recovered.hard_state, recovered.base.id.index);
+        let mut raft = Self {
+            peers,
+            links: BTreeSet::new(),
+            role: Role::Follower(Follower::of(None, now)),
+            timers: Timers { election: now, early: None, booting: true },
+            random,
+            wall_clock: LogTime(0),
+            hard_state,
+            handed_hard_state: hard_state,
+            durable_hard_state: hard_state,
+            hard_states_in_flight: VecDeque::new(),
+            sequence: AppendSequence(0),
+            log: Log::new(recovered),
+            commit: base,
+            applied: base,
+            delivered: base,
+            fetched: VecDeque::new(),
+            fetching: false,
+            context,
+            disk_us: (0, 0),
+            campaigns: 0,
+            outbox: Vec::new(),
+            waiting: Vec::new(),
+            reads_done: Vec::new(),
+            wishes: Vec::new(),
+            stop: None,
+            #[cfg(feature = "sabotage")]
+            answer_early: false,
+            settings,
+        };
+        raft.draw_election_timeout(now);
+        raft.boot_early(now);
+        raft
+    }
+
+    /// Takes one input. Then call [`Raft::ready`], once for any number of inputs.
+    pub fn step(&mut self, now: Time, input: Input) {
+        match input {
+            Input::Tick => self.tick(now),
+            Input::Message(envelope) => self.message(now, envelope),
+            Input::Connected(peer) => self.connected(now, peer),
+            Input::Disconnected(peer) => self.disconnected(now, peer),
+            Input::Persisted { sequence, queue_us, sync_us } => self.persisted(now, sequence, queue_us, sync_us),
+            Input::LogRead(read) => self.log_read(read),
+            Input::Read { token } => self.read(token),
+        }
+    }
+
+    /// Leader only: appends an entry. It is committed, or not, later: watch [`Ready::committed`].
+    pub fn propose(&mut self, now: Time, proposal: Proposal) -> Result<EntryId, ProposeError> {
+        self.append_as_leader(now, proposal)
+    }
+
+    /// The state machine has applied everything up to `index`.
+    pub fn applied(&mut self, index: Index) {
+        assert!(index >= self.applied && index <= self.delivered, "what was handed out is applied in order");
+        self.applied = index;
+    }
+
+    /// The wall clock, in milliseconds since the Unix epoch; only log time looks at it (C-25).
+    pub fn set_wall_clock(&mut self, wall_clock: LogTime) {
+        self.wall_clock = wall_clock;
+    }
+
+    /// Derives everything that follows from the inputs so far. Clears `ready` first.
+    pub fn ready(&mut self, now: Time, ready: &mut Ready) {
+        ready.clear();
+        if self.stop.is_none() {
+            self.replicate(now);
+            self.forward_reads(now);
+            ready.append = self.append(now);
+            self.reply_to_leader();
+            self.deliver(&mut ready.committed);
+        }
+        ready.stop.clone_from(&self.stop);
+        if ready.stop.is_some() {
+            ready.append = None;
+            return;
+        }
+        ready.messages.append(&mut self.outbox);
+        ready.reads.append(&mut self.reads_done);
+        ready.read_log.append(&mut self.wishes);
+        self.log.trim(self.delivered, self.settings.tail_bytes_max);
+    }
+
+    /// When [`Input::Tick`] is next due.
+    pub fn next_deadline(&self) -> Time {
+        match &self.role {
+            Role::Leader(_) => self.leader_deadline(),
+            _ => self.election_deadline().min(self.forwarded_deadline()),
+        }
+    }
+
+    /// What this node is.
+    pub fn role(&self) -> &Role {
+        &self.role
+    }
+
+    /// Whether this node leads.
+    pub fn is_leader(&self) -> bool {
+        matches!(self.role, Role::Leader(_))
+    }
+
+    /// The role as a status shows it.
+    pub fn status_role(&self) -> protocol::reply::Role {
+        match self.role {
+            Role::Follower(_) => protocol::reply::Role::Follower,
+            Role::PreCandidate(_) | Role::Candidate(_) => protocol::reply::Role::Candidate,
+            Role::Leader(_) => protocol::reply::Role::Leader,
+        }
+    }
+
+    /// The leader, as far as this node knows.
+    pub fn leader(&self) -> Option<NodeId> {
+        match &self.role {
+            Role::Leader(_) => Some(self.settings.id),
+            Role::Follower(follower) => follower.leader,
+            Role::PreCandidate(_) | Role::Candidate(_) => None,
+        }
+    }
+
+    /// The current term.
+    pub fn term(&self) -> Term {
+        self.hard_state.term
+    }
+
+    /// Term and vote, durable or not.
+    pub fn hard_state(&self) -> HardState {
+        self.hard_state
+    }
+
+    /// Everything up to here is committed, as far as this node knows.
+    pub fn commit_index(&self) -> Index {
+        self.commit
+    }
+
+    /// Everything up to here has been applied.
+    pub fn applied_index(&self) -> Index {
+        self.applied
+    }
+
+    /// Everything up to here is durable on this node.
+    pub fn durable_index(&self) -> Index {
+        self.log.durable()
+    }
+
+    /// The last entry, durable or not.
+    pub fn last(&self) -> EntryId {
+        self.log.last()
+    }
+
+    /// The term of the entry at `index`; none before the log's base and after its end.
+    pub fn term_at(&self, index: Index) -> Option<Term> {
+        self.log.term_at(index)
+    }
+
+    /// Campaigns (PreVote included) that this node began.
+    pub fn campaigns(&self) -> u64 {
+        self.campaigns
+    }
+
+    /// Deliberately wrong, to show that the tests notice: what was handed to the log counts as durable at once.
+    #[cfg(feature = "sabotage")]
+    pub fn sabotage_answer_early(&mut self) {
+        self.answer_early = true;
+    }
+
+    fn tick(&mut self, now: Time) {
+        match self.role {
+            Role::Leader(_) => self.tick_leader(now),
+            _ => self.tick_election(now),
+        }
+    }
+
+    /// Terms first (paper section 5.1), then one line per kind.
+    fn message(&mut self, now: Time, envelope: Envelope) {
+        let Envelope { from, to, term, message, .. } = envelope;
+        let own = self.hard_state.term;
+        if to != self.settings.id || !self.peers.contains(&from) || term.0 > own.0.saturating_add(TERM_JUMP_MAX) {
+            return;
+        }
+        match message {
+            // The two that carry a term that nobody is in yet.
+            Message::PreVote { last } => return self.asked_for_pre_vote(now, from, term, last),
+            Message::PreVoteReply { granted: true } => return self.pre_vote_answered(now, from, term, true),
+            // A healthy leader's voters refuse, and keep their term (T-29).
+            Message::RequestVote { transfer: false, .. } if term > own && self.has_leader(now) => {
+                return self.send(from, Message::RequestVoteReply { granted: false });
+            }
+            _ => {}
+        }
+        if term > own {
+            let leader = matches!(message, Message::AppendEntries(_)).then_some(from);
+            self.follow(now, term, leader);
+        } else if term < own {
+            return match message {
+                Message::AppendEntries(_) => self.tell_newer_term(from),
+                Message::RequestVote { .. } => self.send(from, Message::RequestVoteReply { granted: false }),
+                Message::ReadIndex { context } => self.send(from, Message::ReadIndexReply { context, index: None }),
+                _ => {}
+            };
+        }
+        match message {
+            Message::PreVote { .. } | Message::TimeoutNow | Message::Format(_) => {}
+            Message::PreVoteReply { granted } => self.pre_vote_answered(now, from, term, granted),
+            Message::RequestVote { last, .. } => self.asked_for_vote(now, from, last),
+            Message::RequestVoteReply { granted } => self.vote_answered(now, from, granted),
+            Message::AppendEntries(append) => self.append_entries(now, from, append),
+            Message::AppendReply(reply) => self.append_answered(now, from, reply),
+            Message::ReadIndex { context } => self.peer_asks_read_index(from, context),
+            Message::ReadIndexReply { context, index } => self.read_index_answered(from, context, index),
+        }
+    }
+
+    fn persisted(&mut self, now: Time, sequence: AppendSequence, queue_us: u32, sync_us: u32) {
+        assert!(sequence <= self.sequence, "only what was handed over completes");
+        while self.hard_states_in_flight.front().is_some_and(|(carried, _)| *carried <= sequence) {
+            let (_, hard_state) = self.hard_states_in_flight.pop_front().expect("looked at");
+            self.durable_hard_state = hard_state;
+        }
+        self.disk_us = (queue_us, sync_us);
+        self.log.persisted(sequence);
+        self.own_vote_persisted(now);
+        self.commit_by_quorum();
+    }
+
+    /// The next append: what changed in the hard state, the new entries, and what waits for both.
+    fn append(&mut self, now: Time) -> Option<Append> {
+        let changed = self.hard_state != self.handed_hard_state;
+        if !changed && self.durable_hard_state == self.hard_state {
+            self.outbox.append(&mut self.waiting);
+        }
+        if !changed && !self.log.has_entries_to_hand_over() && self.waiting.is_empty() {
+            return None;
+        }
+        self.sequence.0 += 1;
+        let sequence = self.sequence;
+        if changed {
+            self.handed_hard_state = self.hard_state;
+            self.hard_states_in_flight.push_back((sequence, self.hard_state));
+        }
+        let append = Append {
+            sequence,
+            hard_state: changed.then_some(self.hard_state),
+            format: None,
+            entries: self.log.hand_over(sequence, now),
+            waiting: std::mem::take(&mut self.waiting),
+        };
+        #[cfg(feature = "sabotage")]
+        let append = self.answer_early(now, append);
+        Some(append)
+    }
+
+    #[cfg(feature = "sabotage")]
+    fn answer_early(&mut self, now: Time, mut append: Append) -> Append {
+        if self.answer_early {
+            self.outbox.append(&mut append.waiting);
+            self.durable_hard_state = self.hard_state;
+            self.log.pretend_durable();
+            self.own_vote_persisted(now);
+            self.commit_by_quorum();
+        }
+        append
+    }
+
+    /// Hands committed entries out for applying; old ones are read from the log first.
+    fn deliver(&mut self, committed: &mut Vec<Entry>) {
+        let mut bytes = 0;
+        while self.delivered < self.commit {
+            let next = self.delivered.next();
+            let entry = match self.log.entry(next) {
+                Some(entry) => entry.clone(),
+                None if self.fetched.front().is_some_and(|entry| entry.header.id.index == next) => {
+                    self.fetched.pop_front().expect("looked at")
+                }
+                None => {
+                    if !self.fetching && bytes == 0 {
+                        self.fetching = true;
+                        self.wish(ReadPurpose::Apply, next, APPLY_BYTES_MAX, None);
+                    }
+                    return;
+                }
+            };
+            assert_eq!(self.log.term_at(next), Some(entry.header.id.term), "what is applied is what is in the log");
+            bytes += 64 + entry.body.len();
+            committed.push(entry);
+            self.delivered = next;
+            if bytes >= APPLY_BYTES_MAX {
+                return;
+            }
+        }
+    }
+
+    fn old_entries_to_apply(&mut self, entries: Vec<Entry>) {
+        self.fetching = false;
+        self.fetched = entries.into();
+        while self.fetched.front().is_some_and(|entry| entry.header.id.index <= self.delivered) {
+            self.fetched.pop_front();
+        }
+    }
+
+    /// Says something that depends on nothing that is not durable, in the current term. If the term itself is not
+    /// durable yet, it travels with the append that makes it so.
+    fn send(&mut self, to: NodeId, message: Message) {
+        let envelope = self.envelope(to, self.hard_state.term, message);
+        if self.durable_hard_state.term == self.hard_state.term {
+            self.outbox.push(envelope);
+        } else {
+            self.waiting.push(envelope);
+        }
+    }
+
+    /// Says something about a term that nobody is in: PreVote and its grant.
+    fn send_in_term(&mut self, to: NodeId, term: Term, message: Message) {
+        let envelope = self.envelope(to, term, message);
+        self.outbox.push(envelope);
+    }
+
+    /// Says something that depends on the vote: it travels inside the append that makes the vote durable.
+    fn send_when_durable(&mut self, to: NodeId, message: Message) {
+        let envelope = self.envelope(to, self.hard_state.term, message);
+        self.waiting.push(envelope);
+    }
+
+    fn envelope(&self, to: NodeId, term: Term, message: Message) -> Envelope {
+        debug_assert_ne!(to, self.settings.id, "a node says nothing to itself");
+        let Settings { cluster, incarnation, id, .. } = self.settings;
+        Envelope { cluster, incarnation, from: id, to, term, message }
+    }
+
+    /// An impossible state: nothing leaves any more (exit 70).
+    fn halt(&mut self, what: String) {
+        let state = format!(
+            "{what}; node {} in term {} votes {:?}, last {:?}, durable {}, commit {}, applied {}, role {:?}",
+            self.settings.id,
+            self.hard_state.term,
+            self.hard_state.vote,
+            self.log.last(),
+            self.log.durable(),
+            self.commit,
+            self.applied,
+            self.status_role()
+        );
+        self.stop.get_or_insert(Stop(state));
+    }
+}

@@ -1,0 +1,161 @@
+//! What a leader knows of one follower.
+
+use std::collections::VecDeque;
+
+use protocol::{Chain, Entry, EntryId, Index, NodeId, Round};
+
+use crate::time::Time;
+
+/// One follower. Invariant: `matched < next`.
+#[derive(Debug)]
+pub(super) struct Progress {
+    pub(super) id: NodeId,
+    /// The highest entry known to be durable there and equal to the leader's.
+    pub(super) matched: Index,
+    /// The next entry to send.
+    pub(super) next: Index,
+    pub(super) state: State,
+    /// The highest round that it echoed.
+    pub(super) echoed: Round,
+    /// The highest round that it was sent.
+    pub(super) sent_round: Round,
+    /// The highest commit index that it was sent.
+    pub(super) sent_commit: Index,
+    /// When it was last heard in this term (CheckQuorum).
+    pub(super) heard: Time,
+    /// Identity and chain of the last entry that was sent, so that the next one's previous chain is known.
+    pub(super) sent: Option<(EntryId, Chain)>,
+    /// Old entries for it, read from the log.
+    pub(super) fetched: VecDeque<Entry>,
+    /// A read of old entries is under way.
+    pub(super) fetching: bool,
+}
+
+/// How the leader sends (etcd calls these probe and replicate).
+#[derive(Debug)]
+pub(super) enum State {
+    /// Where the logs agree is not known: one checked AppendEntries at a time, repeated with each heartbeat (C-12).
+    Probe {
+        /// The round in which the outstanding one was last sent; none = none is outstanding.
+        outstanding: Option<Round>,
+        /// The last entry that it brought.
+        sent_to: Index,
+    },
+    /// The logs agree: a stream of AppendEntries within the window.
+    Replicate(Window),
+}
+
+/// What was sent and is not acknowledged: the last index and the bytes of each message.
+#[derive(Debug, Default)]
+pub(super) struct Window {
+    messages: VecDeque<(Index, usize)>,
+    bytes: usize,
+}
+
+impl Window {
+    pub(super) fn is_full(&self, messages_max: usize, bytes_max: usize) -> bool {
+        self.messages.len() >= messages_max || self.bytes >= bytes_max
+    }
+
+    pub(super) fn add(&mut self, last: Index, bytes: usize) {
+        assert!(self.messages.back().is_none_or(|(newest, _)| *newest < last), "the window moves forward");
+        self.messages.push_back((last, bytes));
+        self.bytes += bytes;
+    }
+
+    /// Everything at or below `matched` is acknowledged.
+    pub(super) fn free(&mut self, matched: Index) {
+        while self.messages.front().is_some_and(|(last, _)| *last <= matched) {
+            let (_, bytes) = self.messages.pop_front().expect("looked at");
+            self.bytes -= bytes;
+        }
+    }
+
+    /// Messages in flight.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.messages.len()
+    }
+}
+
+impl Progress {
+    pub(super) fn new(id: NodeId, last: Index, now: Time) -> Self {
+        Self {
+            id,
+            matched: Index(0),
+            next: last.next(),
+            state: State::Probe { outstanding: None, sent_to: last },
+            echoed: Round(0),
+            sent_round: Round(0),
+            sent_commit: Index(0),
+            heard: now,
+            sent: None,
+            fetched: VecDeque::new(),
+            fetching: false,
+        }
+    }
+
+    /// Starts to look for the place where the logs agree, from `next` on.
+    pub(super) fn probe(&mut self, next: Index) {
+        self.next = next.max(self.matched.next());
+        self.state = State::Probe { outstanding: None, sent_to: self.next.previous() };
+        self.fetched.clear();
+    }
+
+    /// What was under way on an older connection may be lost: starts again behind what is known to be there.
+    pub(super) fn link_changed(&mut self) {
+        let known = self.matched > Index(0);
+        self.probe(if known { self.matched.next() } else { self.next });
+    }
+
+    /// The follower holds everything up to `matched`. Tells whether that is news.
+    pub(super) fn acknowledge(&mut self, matched: Index) -> bool {
+        let news = matched > self.matched;
+        self.matched = self.matched.max(matched);
+        match &mut self.state {
+            State::Replicate(window) => {
+                window.free(self.matched);
+                self.next = self.next.max(self.matched.next());
+            }
+            State::Probe { sent_to, .. } if self.matched >= self.next.previous() => {
+                self.next = self.next.max(sent_to.next()).max(self.matched.next());
+                self.state = State::Replicate(Window::default());
+            }
+            State::Probe { .. } => {}
+        }
+        let next = self.next;
+        while self.fetched.front().is_some_and(|entry| entry.header.id.index < next) {
+            self.fetched.pop_front();
+        }
+        assert!(self.matched < self.next, "what is acknowledged is not sent again");
+        news
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_window_counts_messages_and_bytes() {
+        let mut window = Window::default();
+        window.add(Index(3), 100);
+        window.add(Index(5), 100);
+        assert!(window.is_full(2, 1000) && window.is_full(9, 200) && !window.is_full(3, 201));
+        window.free(Index(4));
+        assert_eq!(window.len(), 1);
+        window.free(Index(5));
+        assert_eq!((window.len(), window.bytes), (0, 0));
+    }
+
+    #[test]
+    fn a_probe_that_was_answered_becomes_a_stream_behind_what_it_brought() {
+        let mut progress = Progress::new(NodeId(1), Index(10), Time(0));
+        progress.state = State::Probe { outstanding: Some(Round(1)), sent_to: Index(12) };
+        assert!(!progress.acknowledge(Index(0)), "a mark below the probed entry proves nothing");
+        assert!(matches!(progress.state, State::Probe { .. }));
+        assert!(progress.acknowledge(Index(10)));
+        assert!(matches!(progress.state, State::Replicate(_)));
+        assert_eq!(progress.next, Index(13));
+    }
+}

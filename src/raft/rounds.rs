@@ -1,0 +1,224 @@
+//! Rounds: one number serves heartbeats, ReadIndex and CheckQuorum (C-12, C-18).
+
+use std::collections::VecDeque;
+
+use protocol::message::Message;
+use protocol::{Index, LogTime, NodeId, Round};
+
+use super::ready::{ReadRefused, ReadState};
+use super::{quorum, Leader, Raft, Role};
+use crate::time::{Span, Time};
+
+/// Who waits for a read index.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Reader {
+    /// This node's own clients.
+    Local(u64),
+    /// A follower, which gave the context.
+    Peer(NodeId, u64),
+}
+
+/// A leader's reads. Each waits for the confirmation of a round that *began after it arrived* (C-18).
+#[derive(Debug, Default)]
+pub(super) struct Reads {
+    /// Arrived since the last round began.
+    pub(super) arrived: Vec<Reader>,
+    /// Their round has begun: the round, and the commit index at its beginning.
+    pub(super) waiting: VecDeque<(Round, Index, Reader)>,
+}
+
+/// A follower's reads: it asks the leader for the index.
+#[derive(Debug, Default)]
+pub(super) struct Forwarded {
+    /// Arrived since the leader was last asked.
+    pub(super) arrived: Vec<u64>,
+    /// Asked: the context, which is never used again, when, and the tokens.
+    pub(super) asked: Vec<(u64, Time, Vec<u64>)>,
+}
+
+impl Raft {
+    pub(super) fn read(&mut self, token: u64) {
+        match &mut self.role {
+            Role::Leader(leader) => leader.reads.arrived.push(Reader::Local(token)),
+            Role::Follower(follower) if follower.leader.is_some() => follower.forwarded.arrived.push(token),
+            _ => self.refuse_read(token),
+        }
+    }
+
+    pub(super) fn refuse_read(&mut self, token: u64) {
+        let leader = self.leader().filter(|leader| *leader != self.settings.id);
+        self.reads_done.push(ReadState { token, result: Err(ReadRefused { leader }) });
+    }
+
+    /// All reads that wait here end unanswered: a change of leader goes before a ready answer (T-70).
+    pub(super) fn refuse_all_reads(&mut self) {
+        let tokens: Vec<u64> = match &mut self.role {
+            Role::Leader(Leader { reads, .. }) => {
+                let readers = reads.arrived.drain(..).chain(reads.waiting.drain(..).map(|(_, _, reader)| reader));
+                readers
+                    .filter_map(|reader| if let Reader::Local(token) = reader { Some(token) } else { None })
+                    .collect()
+            }
+            Role::Follower(follower) => {
+                let asked = follower.forwarded.asked.drain(..).flat_map(|(_, _, tokens)| tokens);
+                asked.chain(follower.forwarded.arrived.drain(..)).collect()
+            }
+            Role::PreCandidate(_) | Role::Candidate(_) => Vec::new(),
+        };
+        for token in tokens {
+            self.refuse_read(token);
+        }
+    }
+
+    /// A follower asks for a read index.
+    pub(super) fn peer_asks_read_index(&mut self, from: NodeId, context: u64) {
+        match &mut self.role {
+            Role::Leader(leader) => leader.reads.arrived.push(Reader::Peer(from, context)),
+            _ => self.send(from, Message::ReadIndexReply { context, index: None }),
+        }
+    }
+
+    /// The leader's answer. Contexts are unique in this process and forgotten at each change of leader or term, so an
+    /// answer to an older question finds nothing (T-69).
+    pub(super) fn read_index_answered(&mut self, from: NodeId, context: u64, index: Option<Index>) {
+        let Role::Follower(follower) = &mut self.role else { return };
+        if follower.leader != Some(from) {
+            return;
+        }
+        let asked = &mut follower.forwarded.asked;
+        let Some(position) = asked.iter().position(|(known, _, _)| *known == context) else { return };
+        let (_, _, tokens) = asked.swap_remove(position);
+        for token in tokens {
+            match index {
+                Some(index) => self.reads_done.push(ReadState { token, result: Ok(index) }),
+                None => self.refuse_read(token),
+            }
+        }
+    }
+
+    /// Leader: begins a round where one is due. Reads start one only while no other read waits for its round: what
+    /// arrives meanwhile shares the next, so load makes rounds fuller, not more frequent.
+    pub(super) fn begin_round_if_due(&mut self, now: Time) {
+        let committed_own = self.has_committed_in_own_term();
+        let (heartbeat, commit) = (self.settings.heartbeat, self.commit);
+        let Role::Leader(leader) = &mut self.role else { return };
+        let heartbeat_due = now >= leader.heartbeat_at;
+        let reads_due = committed_own && !leader.reads.arrived.is_empty() && leader.reads.waiting.is_empty();
+        if !heartbeat_due && !reads_due {
+            return;
+        }
+        leader.round = Round(leader.round.0.checked_add(1).expect("rounds do not run out"));
+        if heartbeat_due {
+            leader.heartbeat_round = leader.round;
+            leader.heartbeat_at = now + heartbeat;
+        }
+        // No read before an entry of the own term is committed: the commit index may still be behind (C-18, T-31).
+        if committed_own {
+            let (round, reads) = (leader.round, &mut leader.reads);
+            reads.waiting.extend(reads.arrived.drain(..).map(|reader| (round, commit, reader)));
+        }
+        self.confirm_reads();
+    }
+
+    /// Leader: answers the reads whose round a majority has echoed.
+    pub(super) fn confirm_reads(&mut self) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        let mut echoed: Vec<Round> = leader.peers.iter().map(|peer| peer.echoed).collect();
+        echoed.push(leader.round);
+        let confirmed = quorum::committed(&mut echoed);
+        let mut answers = Vec::new();
+        while leader.reads.waiting.front().is_some_and(|(round, _, _)| *round <= confirmed) {
+            let (_, index, reader) = leader.reads.waiting.pop_front().expect("looked at");
+            answers.push((index, reader));
+        }
+        for (index, reader) in answers {
+            match reader {
+                Reader::Local(token) => self.reads_done.push(ReadState { token, result: Ok(index) }),
+                Reader::Peer(to, context) => self.send(to, Message::ReadIndexReply { context, index: Some(index) }),
+            }
+        }
+    }
+
+    /// Follower: asks the leader for what has arrived, and again for what has waited for two heartbeats.
+    pub(super) fn forward_reads(&mut self, now: Time) {
+        let patience = self.settings.heartbeat.times(2);
+        let Role::Follower(follower) = &mut self.role else { return };
+        let Some(leader) = follower.leader else { return };
+        let forwarded = &mut follower.forwarded;
+        for (_, _, tokens) in forwarded.asked.extract_if(.., |(_, asked, _)| now.since(*asked) >= patience) {
+            forwarded.arrived.extend(tokens);
+        }
+        if forwarded.arrived.is_empty() {
+            return;
+        }
+        self.context = self.context.wrapping_add(1);
+        let context = self.context;
+        forwarded.asked.push((context, now, std::mem::take(&mut forwarded.arrived)));
+        self.send(leader, Message::ReadIndex { context });
+    }
+
+    /// Follower: when [`Raft::forward_reads`] has something to ask again.
+    pub(super) fn forwarded_deadline(&self) -> Time {
+        let Role::Follower(follower) = &self.role else { return Time::NEVER };
+        let oldest = follower.forwarded.asked.iter().map(|(_, asked, _)| *asked).min();
+        oldest.map_or(Time::NEVER, |asked| asked + self.settings.heartbeat.times(2))
+    }
+}
+
+/// The cluster's time as a leader tells it (C-25): its last entry's log time, plus the boot-time clock, drawn towards its
+/// wall clock by at most a tenth of the time elapsed. Never backwards.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LogClock {
+    value_ns: u64,
+    at: Time,
+}
+
+const NS_PER_MS: u64 = 1_000_000;
+
+impl LogClock {
+    /// `last` is the log's last log time; an empty log takes the wall clock.
+    pub(super) fn new(now: Time, last: LogTime, log_is_empty: bool, wall: LogTime) -> Self {
+        let start = if log_is_empty { wall } else { last };
+        Self { value_ns: start.0.saturating_mul(NS_PER_MS), at: now }
+    }
+
+    pub(super) fn advance(&mut self, now: Time, wall: LogTime) -> LogTime {
+        let Span(elapsed) = now.since(self.at);
+        let target = wall.0.saturating_mul(NS_PER_MS);
+        let even = self.value_ns.saturating_add(elapsed);
+        let pull = elapsed / 10;
+        self.value_ns = target.clamp(even.saturating_sub(pull), even.saturating_add(pull));
+        self.at = self.at.max(now);
+        LogTime(self.value_ns / NS_PER_MS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c25_a_wall_clock_that_jumps_moves_log_time_by_a_tenth_at_most() {
+        let hour = 3_600_000;
+        for jump in [-hour, hour] {
+            let wall = LogTime((1_700_000_000_000_i64 + jump).unsigned_abs());
+            let mut clock = LogClock::new(Time(0), LogTime(1_700_000_000_000), false, wall);
+            let after = clock.advance(Time(0) + Span::secs(10), wall).0 - 1_700_000_000_000;
+            assert!((9_000..=11_000).contains(&after), "{jump}: {after}");
+        }
+    }
+
+    #[test]
+    fn c25_log_time_never_runs_backwards_and_only_an_empty_log_takes_the_wall_clock() {
+        let mut clock = LogClock::new(Time(5), LogTime(0), true, LogTime(77));
+        assert_eq!(clock.advance(Time(5), LogTime(1)), LogTime(77));
+        let mut before = LogTime(0);
+        for step in 0..1000 {
+            let value = clock.advance(Time(step * 1_000_000), LogTime(step % 7));
+            assert!(value >= before);
+            before = value;
+        }
+        let behind = LogClock::new(Time(0), LogTime(50), false, LogTime(9_999));
+        assert_eq!(behind.value_ns / NS_PER_MS, 50);
+    }
+}
