@@ -98,3 +98,36 @@ pub const PEER_BODY_BY_REFERENCE_BYTES_MIN: usize = 512;
 
 /// How many bytes of the newest entries a start reads back into memory; older ones are read when they are wanted.
 pub const RECOVERED_TAIL_BYTES: usize = 16 * 1024 * 1024;
+/// AppendEntries sent to one peer and not acknowledged: enough to keep a link busy while the follower syncs.
+pub const PEER_INFLIGHT_MESSAGES_MAX: usize = 256;
+/// Accepted connections that have not said HELLO.
+pub const PEER_STRANGERS_MAX: usize = 32;
+/// A connection that is not admitted after so long is closed, in milliseconds.
+pub const PEER_GREETING_MS: u64 = 3_000;
+/// A peer whose kernel acknowledges nothing for so long is given up, in milliseconds (`TCP_USER_TIMEOUT`).
+pub const PEER_SILENCE_MS: u64 = 5_000;
+/// First wait between two attempts to connect, in milliseconds; it doubles.
+pub const PEER_RETRY_MS_MIN: u64 = 10;
+/// Longest wait between two attempts to connect, in milliseconds.
+pub const PEER_RETRY_MS_MAX: u64 = 500;
+/// Different complaints about peers that are remembered, so that each is logged once.
+pub const PEER_COMPLAINTS_MAX: usize = 256;
+
+// --- raft thread and wal thread (server) ---
+
+/// Recent entries that Raft keeps in memory for its followers, in bytes; the rest is read from the log by the bulk worker.
+pub const RAFT_TAIL_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes that a leader has appended and not committed; at this bound the reading of clients pauses (C-26).
+pub const RAFT_UNCOMMITTED_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Times that effects are derived before sockets are looked at again: applying a long log must not silence a leader.
+pub const EFFECT_ROUNDS_MAX: usize = 8;
+/// Nothing appended for so long, in milliseconds: the empty Batch is due (C-3).
+pub const WAL_QUIET_MS: u64 = 10;
+/// What a sync costs the disk besides the appended bytes: the page that it began in, and the one that it ends in.
+pub const DISK_BYTES_PER_SYNC: u64 = 2 * 4096;
+
+// --- buffers and connections of clients (pool, net) ---
+
+/// Sizes of pool buffers, in bytes: a socket read; a deep pipeline of small requests; in between; one largest request
+/// with room for what follows it.
+pub const POOL_CLASS_BYTES: [usize; 4] = [16 * 1024, 64 * 1024, 256 * 1024, 1024 * 1024 + 64 * 1024];

@@ -102,6 +102,11 @@ pub fn exit_on_panic() {
 /// Ends the process at once, with what was logged written if that is possible within a moment. No destructor runs.
 pub fn end_process(code: i32) -> ! {
     flush(Duration::from_millis(200));
+    end_process_at_once(code)
+}
+
+/// Ends the process at once: what was logged and not written yet is lost, and so is everything else in memory (C-6).
+pub fn end_process_at_once(code: i32) -> ! {
     // SAFETY: `_exit` ends the process without running anything of ours; it has no precondition.
     unsafe { libc::_exit(code) }
 }
