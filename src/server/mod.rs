@@ -1,0 +1,385 @@
+//! The threads of a server, one file each, and their wiring. No logic of its own.
+//!
+//! ```text
+//! io-0 ... io-n    io_loop       clients' sockets                  the only readers of clients
+//! raft             raft_loop     the replica, the peers' sockets   the only writer of the state machine
+//! wal              wal_loop      the log's files                   the only one that syncs
+//! bulk             bulk_worker   old entries, new segments         whatever blocks
+//! log              (logging)     the text log
+//! main             this file     waits for a signal
+//! ```
+//!
+//! Between two threads there is a link in each direction ([`crate::mailbox`]); nothing else is shared but published
+//! numbers, the skip list's readers and the metrics. The data directory belongs to [`crate::wal`], which says what is in it.
+
+mod bulk_worker;
+mod io_loop;
+mod peers;
+mod raft_loop;
+mod stop;
+mod system;
+mod wal_loop;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::AtomicUsize;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use log::{info, warn};
+use mio::net::{TcpListener, TcpStream};
+use mio::{Poll, Waker};
+use protocol::format::Member;
+use protocol::ClusterId;
+
+use crate::config::Config;
+use crate::disk::Disk;
+use crate::exit;
+use crate::kv::{Reader, Store};
+use crate::limits;
+use crate::logging;
+use crate::mailbox::{link, Parking, ThreadPark};
+use crate::metrics::Metrics;
+use crate::pool::Pool;
+use crate::raft;
+use crate::replica::{self, Completion, Published, Replica, Request};
+use crate::time::Time;
+use crate::wal::{self, Wal};
+use bulk_worker::{BulkWorker, Done, Job};
+use peers::Peers;
+use raft_loop::{IoLink, RaftLoop};
+use stop::StopSwitch;
+use wal_loop::{Persisted, Queued, WalLoop};
+
+/// Why a server does not start; printed, with the exit code.
+struct StartError {
+    exit_code: i32,
+    text: String,
+}
+
+/// Runs a server until a signal ends it; returns the process's exit code. Call it on the process's first thread, before
+/// there are others: signals are blocked here.
+pub fn serve(config: Config) -> i32 {
+    let signals = system::Signals::block();
+    match start(config) {
+        Ok(server) => {
+            let signal = signals.wait();
+            info!("stopping on {}", system::signal_name(signal));
+            server.stop();
+            logging::flush(std::time::Duration::from_secs(1));
+            exit::OK
+        }
+        Err(error) => {
+            logging::flush(std::time::Duration::from_secs(1));
+            eprintln!("raftkv: {}", error.text);
+            error.exit_code
+        }
+    }
+}
+
+/// The threads, in the order in which they end.
+struct Server {
+    threads: Vec<Running>,
+}
+
+struct Running {
+    thread: JoinHandle<()>,
+    stop: StopSwitch,
+}
+
+impl Server {
+    /// Ends one thread after the other, those that produce work before those that do it.
+    fn stop(self) {
+        for Running { thread, stop } in self.threads {
+            stop.ask();
+            // A panic has ended the process already.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn start(config: Config) -> Result<Server, StartError> {
+    start_logging(&config)?;
+    let sabotage = Sabotage::from_environment();
+    let (wal, recovered) = open_wal(&config, &sabotage)?;
+    let client_listener = listen("clients", config.listen_client)?;
+    let peer_listener = listen("peers", config.listen_peer)?;
+    let now = system::now();
+    let identity = recovered.meta.incarnation.0;
+    info!(
+        "node {}: disk {identity:016x}, log up to {:?}, data in {}",
+        config.id,
+        recovered.last,
+        config.data.display()
+    );
+    let members = recovered.meta.format.as_ref().map_or(&config.members, |format| &format.members).clone();
+    let store = Store::new();
+    let readers = (0..config.io_threads).map(|_| store.reader()).collect();
+    let replica = Replica::new(now, replica_settings(&config, &recovered.meta)?, to_raft(recovered), store);
+    let wiring = Wiring::new(config, now, replica.published()).map_err(cannot_start)?;
+    wiring
+        .spawn(Parts { wal, replica, readers, members, client_listener, peer_listener, sabotage })
+        .map_err(cannot_start)
+}
+
+fn start_logging(config: &Config) -> Result<(), StartError> {
+    let target = config.log_file.clone().map_or(logging::Target::Console, logging::Target::File);
+    logging::start(logging::Options { filter: config.log_filter.clone(), target })
+        .map_err(|error| StartError { exit_code: exit::IO, text: format!("cannot log: {error}") })?;
+    logging::exit_on_panic();
+    config.warnings.iter().for_each(|warning| warn!("{warning}"));
+    Ok(())
+}
+
+fn open_wal(config: &Config, sabotage: &Sabotage) -> Result<(Wal, wal::Recovered), StartError> {
+    let mut options = wal::Options::new(config.id, system::random().map_err(cannot_start)?);
+    options.segment_bytes = config.segment_bytes;
+    sabotage.apply(&mut options);
+    Wal::open(&Disk::real(), &config.data, options)
+        .map_err(|error| StartError { exit_code: error.exit_code(), text: error.to_string() })
+}
+
+fn listen(whom: &str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => StartError {
+            exit_code: exit::BUSY,
+            text: format!("cannot listen for {whom} on {address}: the port is taken by another process"),
+        },
+        io::ErrorKind::AddrNotAvailable | io::ErrorKind::PermissionDenied => {
+            StartError { exit_code: exit::REFUSED, text: format!("cannot listen for {whom} on {address}: {error}") }
+        }
+        _ => StartError { exit_code: exit::IO, text: format!("cannot listen for {whom} on {address}: {error}") },
+    })
+}
+
+fn cannot_start(error: io::Error) -> StartError {
+    StartError { exit_code: exit::IO, text: format!("cannot start: {error}") }
+}
+
+fn replica_settings(config: &Config, meta: &wal::Meta) -> Result<replica::Settings, StartError> {
+    let random = || system::random().map_err(cannot_start);
+    Ok(replica::Settings {
+        id: config.id,
+        incarnation: meta.incarnation,
+        initial_members: config.members.clone(),
+        cluster_if_formed: ClusterId(random()?.max(1)),
+        boot: random()?,
+        seed: random()?,
+        election_timeout_min: config.election_timeout_min,
+        heartbeat: config.heartbeat,
+        append_bytes_max: limits::PEER_APPEND_BYTES_MAX,
+        inflight_bytes_max: limits::PEER_INFLIGHT_BYTES_MAX,
+        inflight_messages_max: limits::PEER_INFLIGHT_MESSAGES_MAX,
+        tail_bytes_max: limits::RAFT_TAIL_BYTES_MAX,
+        uncommitted_bytes_max: limits::RAFT_UNCOMMITTED_BYTES_MAX,
+    })
+}
+
+/// What the wal found, in Raft's words: the two rooms do not know each other.
+fn to_raft(found: wal::Recovered) -> replica::Recovered {
+    let base = raft::LogBase { id: found.base.id, chain: found.base.chain };
+    replica::Recovered {
+        format: found.meta.format,
+        log: raft::Recovered {
+            hard_state: found.meta.hard_state,
+            base,
+            runs: found.runs.into_iter().map(|(term, first)| raft::TermRun { term, first }).collect(),
+            last: found.last,
+            last_chain: found.last_chain,
+            last_log_time: found.last_log_time,
+            tail: found.tail,
+        },
+    }
+}
+
+/// What the threads are given.
+struct Parts {
+    wal: Wal,
+    replica: Replica,
+    readers: Vec<Reader>,
+    members: Vec<Member>,
+    client_listener: TcpListener,
+    peer_listener: TcpListener,
+    sabotage: Sabotage,
+}
+
+/// Where each thread sleeps, so that links can be made between them.
+struct Wiring {
+    config: Arc<Config>,
+    started: Time,
+    published: Arc<Published>,
+    metrics: Metrics,
+    raft_poll: Poll,
+    raft: Arc<Parking>,
+    wal_sleep: Arc<ThreadPark>,
+    wal: Arc<Parking>,
+    bulk_sleep: Arc<ThreadPark>,
+    bulk: Arc<Parking>,
+    io: Vec<(Poll, Arc<Parking>)>,
+}
+
+/// A poll, and the way to wake the thread that sleeps in it.
+fn poll_with_waker() -> io::Result<(Poll, Arc<Parking>)> {
+    let poll = Poll::new()?;
+    let waker = Waker::new(poll.registry(), raft_loop::WAKER)?;
+    Ok((poll, Parking::new(Arc::new(waker))))
+}
+
+/// A condition variable to sleep on, and the way to wake its thread.
+fn sleep_with_waker() -> (Arc<ThreadPark>, Arc<Parking>) {
+    let sleep = Arc::new(ThreadPark::default());
+    let parking = Parking::new(sleep.clone());
+    (sleep, parking)
+}
+
+impl Wiring {
+    fn new(config: Config, started: Time, published: Arc<Published>) -> io::Result<Wiring> {
+        let (raft_poll, raft) = poll_with_waker()?;
+        let (wal_sleep, wal) = sleep_with_waker();
+        let (bulk_sleep, bulk) = sleep_with_waker();
+        let io = (0..config.io_threads).map(|_| poll_with_waker()).collect::<io::Result<_>>()?;
+        let config = Arc::new(config);
+        let metrics = Metrics::default();
+        Ok(Wiring { config, started, published, metrics, raft_poll, raft, wal_sleep, wal, bulk_sleep, bulk, io })
+    }
+
+    fn spawn(mut self, parts: Parts) -> io::Result<Server> {
+        let (io_links, io_threads) = self.io_threads(parts.readers, parts.client_listener);
+        let (appends, appends_in) = link::<Vec<Queued>>(self.wal.clone(), self.raft.clone());
+        let (persisted, persisted_in) = link::<Vec<Persisted>>(self.raft.clone(), self.wal.clone());
+        let (jobs, jobs_in) = link::<Vec<Job>>(self.bulk.clone(), self.raft.clone());
+        let (done, done_in) = link::<Vec<Done>>(self.raft.clone(), self.bulk.clone());
+        let bulk_worker = BulkWorker {
+            reader: parts.wal.reader(),
+            preparer: parts.wal.preparer(),
+            jobs: jobs_in,
+            done,
+            sleep: self.bulk_sleep,
+            parking: self.bulk.clone(),
+            stop: StopSwitch::new(self.bulk.clone()),
+            recorder: self.metrics.recorder(),
+        };
+        let wal_loop = WalLoop {
+            wal: parts.wal,
+            appends: appends_in,
+            persisted,
+            sleep: self.wal_sleep,
+            parking: self.wal.clone(),
+            bulk_worker: self.bulk,
+            stop: StopSwitch::new(self.wal),
+            recorder: self.metrics.recorder(),
+        };
+        let peers = Peers::new(
+            self.config.id,
+            &parts.members,
+            parts.peer_listener,
+            self.raft_poll.registry().try_clone()?,
+            system::random()?,
+            self.metrics.recorder(),
+        )?;
+        let raft_loop = RaftLoop {
+            replica: parts.replica,
+            peers,
+            poll: self.raft_poll,
+            parking: self.raft.clone(),
+            io: io_links,
+            appends,
+            persisted: persisted_in,
+            jobs,
+            done: done_in,
+            stop: StopSwitch::new(self.raft),
+            recorder: self.metrics.recorder(),
+            #[cfg(feature = "sabotage")]
+            answer_early: parts.sabotage.answer_early,
+        };
+        let mut threads = Vec::new();
+        for (number, io_loop) in io_threads.into_iter().enumerate() {
+            threads.push(running(format!("io-{number}"), io_loop.stop.clone(), move || io_loop::run(io_loop))?);
+        }
+        threads.push(running("raft".to_owned(), raft_loop.stop.clone(), move || raft_loop.run())?);
+        threads.push(running("wal".to_owned(), wal_loop.stop.clone(), move || wal_loop.run())?);
+        threads.push(running("bulk".to_owned(), bulk_worker.stop.clone(), move || bulk_worker.run())?);
+        let Config { id, listen_client, listen_peer, .. } = *self.config;
+        info!("node {id} listens for clients on {listen_client}, for peers on {listen_peer}");
+        Ok(Server { threads })
+    }
+}
+
+impl Wiring {
+    /// The io threads' parts, and the raft thread's ends of their links.
+    fn io_threads(&mut self, readers: Vec<Reader>, listener: TcpListener) -> (Vec<IoLink>, Vec<io_loop::Parts>) {
+        let pool = Pool::new(self.config.pool_bytes);
+        let connections: Arc<[AtomicUsize]> = self.io.iter().map(|_| AtomicUsize::new(0)).collect();
+        let (hand_overs, handed_over): (Vec<_>, Vec<_>) = self.io[1..]
+            .iter()
+            .map(|(_, parking)| link::<Vec<TcpStream>>(parking.clone(), self.io[0].1.clone()))
+            .unzip();
+        let first = io_loop::Source::Listener { listener, others: hand_overs };
+        let sources = std::iter::once(first).chain(handed_over.into_iter().map(io_loop::Source::HandedOver));
+        let mut links = Vec::new();
+        let mut threads = Vec::new();
+        let io = std::mem::take(&mut self.io);
+        for (number, (((poll, parking), reader), source)) in (0..).zip(io.into_iter().zip(readers).zip(sources)) {
+            let (requests, requests_in) = link::<Vec<Request>>(self.raft.clone(), parking.clone());
+            let (completions, completions_in) = link::<Vec<Completion>>(parking.clone(), self.raft.clone());
+            links.push(IoLink { requests: requests_in, completions });
+            threads.push(io_loop::Parts {
+                number,
+                config: self.config.clone(),
+                poll,
+                stop: StopSwitch::new(parking.clone()),
+                parking,
+                requests,
+                completions: completions_in,
+                source,
+                connections: connections.clone(),
+                reader,
+                pool: pool.clone(),
+                published: self.published.clone(),
+                metrics: self.metrics.clone(),
+                recorder: self.metrics.recorder(),
+                started: self.started,
+            });
+        }
+        (links, threads)
+    }
+}
+
+/// Promises broken on purpose, asked for by `RAFTKV_SABOTAGE`; a build without the feature cannot break them.
+#[derive(Default)]
+struct Sabotage {
+    #[cfg(feature = "sabotage")]
+    drop_syncs: bool,
+    #[cfg(feature = "sabotage")]
+    answer_early: bool,
+}
+
+impl Sabotage {
+    #[cfg(not(feature = "sabotage"))]
+    fn from_environment() -> Sabotage {
+        Sabotage {}
+    }
+
+    #[cfg(feature = "sabotage")]
+    fn from_environment() -> Sabotage {
+        let asked = std::env::var("RAFTKV_SABOTAGE").unwrap_or_default();
+        let sabotage = Sabotage { drop_syncs: asked == "drop-sync", answer_early: asked == "answer-early" };
+        if sabotage.drop_syncs || sabotage.answer_early {
+            eprintln!("raftkv: SABOTAGED ({asked}): this process loses data on purpose");
+        }
+        sabotage
+    }
+
+    #[cfg(not(feature = "sabotage"))]
+    fn apply(&self, _options: &mut wal::Options) {}
+
+    #[cfg(feature = "sabotage")]
+    fn apply(&self, options: &mut wal::Options) {
+        options.drop_syncs = self.drop_syncs;
+    }
+}
+
+fn running(name: String, stop: StopSwitch, run: impl FnOnce() + Send + 'static) -> io::Result<Running> {
+    let thread = std::thread::Builder::new().name(name).spawn(run)?;
+    Ok(Running { thread, stop })
+}

@@ -1,0 +1,513 @@
+//! The raft thread's sockets: one connection per pair of nodes, dialled by the node with the higher id, and open for Raft
+//! only after a HELLO in both directions was admitted (C-17). A new admitted connection of the same peer replaces the
+//! old one; a peer without a connection is told to the replica at once (C-15).
+
+mod dial;
+
+use std::collections::BTreeSet;
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+use log::{debug, info, warn};
+use mio::event::Event;
+use mio::net::{TcpListener, TcpStream};
+use mio::{Interest, Registry, Token};
+use protocol::format::{negotiate, Hello, HelloReply, Member, Purpose, Refusal};
+use protocol::message::Envelope;
+use protocol::reply::Reason;
+use protocol::NodeId;
+use slab::Slab;
+
+use super::bulk_worker::Job;
+use crate::limits;
+use crate::metrics::{Counter, Recorder};
+use crate::net::peer::{PeerConnection, Turn};
+use crate::replica::{Input, Replica};
+use crate::time::{Span, Time};
+use dial::Dial;
+
+/// Readiness of the listener.
+pub(super) const LISTENER: Token = Token(0);
+/// Readiness of connection `key` is `Token(key + FIRST_CONNECTION)`; token 1 is the thread's waker.
+const FIRST_CONNECTION: usize = 2;
+
+/// All peer sockets of this node.
+pub(super) struct Peers {
+    listener: TcpListener,
+    registry: Registry,
+    /// One per other member, by id.
+    links: Vec<Link>,
+    connections: Slab<Connection>,
+    /// Connections that may have something to read.
+    readable: Vec<usize>,
+    /// Connections with something to send.
+    unsent: Vec<usize>,
+    /// The listener may have something to accept.
+    acceptable: bool,
+    /// Refusals and failures that were logged: each once.
+    said: BTreeSet<String>,
+    recorder: Recorder,
+}
+
+/// The way to one other member.
+struct Link {
+    node: NodeId,
+    /// Its admitted connection.
+    connection: Option<usize>,
+    /// None: the peer dials, because its id is higher.
+    dial: Option<Dial>,
+}
+
+struct Connection {
+    socket: PeerConnection,
+    stage: Stage,
+    /// When a connection that is not up is given up.
+    deadline: Time,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// This node dials; TCP has not answered.
+    Connecting(NodeId),
+    /// This node dialled and has said HELLO; the answer is missing.
+    Asked(NodeId),
+    /// Somebody connected; the HELLO is missing.
+    Accepted,
+    /// Admitted in both directions.
+    Up(NodeId),
+    /// Refused, and the refusal is not sent yet.
+    Closing,
+}
+
+/// The first frame of the other side.
+enum Greeting {
+    Hello(Hello),
+    Answer(HelloReply),
+}
+
+impl Peers {
+    /// Registers the listener. `members` may name this node; it is skipped.
+    pub(super) fn new(
+        own: NodeId,
+        members: &[Member],
+        mut listener: TcpListener,
+        registry: Registry,
+        seed: u64,
+        recorder: Recorder,
+    ) -> io::Result<Peers> {
+        registry.register(&mut listener, LISTENER, Interest::READABLE)?;
+        let link = |member: &Member| Link {
+            node: member.id,
+            connection: None,
+            dial: (member.id < own).then(|| Dial::new(member.peer_address.clone(), seed ^ u64::from(member.id.0))),
+        };
+        Ok(Peers {
+            listener,
+            registry,
+            links: members.iter().filter(|member| member.id != own).map(link).collect(),
+            connections: Slab::new(),
+            readable: Vec::new(),
+            unsent: Vec::new(),
+            acceptable: true,
+            said: BTreeSet::new(),
+            recorder,
+        })
+    }
+
+    /// Takes note of readiness; nothing is read or written yet.
+    pub(super) fn ready(&mut self, event: &Event) {
+        if event.token() == LISTENER {
+            self.acceptable = true;
+            return;
+        }
+        let Some(key) = event.token().0.checked_sub(FIRST_CONNECTION) else { return };
+        if !self.connections.contains(key) {
+            return;
+        }
+        if event.is_readable() || event.is_read_closed() || event.is_error() {
+            note(&mut self.readable, key);
+        }
+        if event.is_writable() {
+            note(&mut self.unsent, key);
+        }
+    }
+
+    /// There is more to read than one turn took.
+    pub(super) fn wants_turn(&self) -> bool {
+        self.acceptable || !self.readable.is_empty()
+    }
+
+    /// Accepts, and reads one turn of every readable connection; what is understood goes into the replica.
+    pub(super) fn read(&mut self, now: Time, replica: &mut Replica) {
+        if std::mem::take(&mut self.acceptable) {
+            self.accept(now);
+        }
+        self.finish_dials(now, replica);
+        for key in std::mem::take(&mut self.readable) {
+            if self.connections.contains(key) {
+                self.read_connection(now, key, replica);
+            }
+        }
+    }
+
+    /// Queues a message, if its receiver is connected.
+    pub(super) fn send(&mut self, envelope: &Envelope) {
+        let link = self.links.iter().find(|link| link.node == envelope.to);
+        let sent = match link.and_then(|link| link.connection) {
+            Some(key) => {
+                note(&mut self.unsent, key);
+                self.connections[key].socket.send(envelope)
+            }
+            None => false,
+        };
+        if !sent {
+            self.recorder.count(Counter::PeerMessagesDropped);
+        }
+    }
+
+    /// One vectored write for every connection with something to send.
+    pub(super) fn flush(&mut self, now: Time, replica: &mut Replica) {
+        for key in std::mem::take(&mut self.unsent) {
+            let Some(connection) = self.connections.get_mut(key) else { continue };
+            if let Stage::Connecting(_) = connection.stage {
+                note(&mut self.unsent, key); // `finish_dials` looks at it in the next iteration
+                continue;
+            }
+            match connection.socket.flush() {
+                Ok(true) if connection.stage == Stage::Closing => self.close(now, key, replica, "refused"),
+                Ok(_) => {}
+                Err(error) => self.close(now, key, replica, &error.to_string()),
+            }
+        }
+    }
+
+    /// Dials what is due and gives up what took too long.
+    pub(super) fn timers(&mut self, now: Time, replica: &mut Replica, jobs: &mut Vec<Job>) {
+        for key in self.late(now) {
+            self.close(now, key, replica, "no answer in time");
+        }
+        for i in 0..self.links.len() {
+            let Link { node, connection, dial: Some(dial) } = &mut self.links[i] else { continue };
+            if connection.is_some() || !dial.is_due(now) {
+                continue;
+            }
+            match dial.start() {
+                dial::Start::Connect(address) => {
+                    let node = *node;
+                    self.connect(now, node, address);
+                }
+                dial::Start::Resolve(name) => jobs.push(Job::Resolve(*node, name)),
+            }
+        }
+    }
+
+    /// The bulk worker has looked a peer's name up.
+    pub(super) fn resolved(&mut self, now: Time, node: NodeId, address: io::Result<std::net::SocketAddr>) {
+        match address {
+            Ok(address) => self.connect(now, node, address),
+            Err(error) => {
+                self.say(format!("cannot resolve the address of node {node}: {error}"));
+                self.dial_failed(now, node);
+            }
+        }
+    }
+
+    /// Closes the connection of a peer on the replica's wish.
+    pub(super) fn disconnect(&mut self, now: Time, node: NodeId, replica: &mut Replica) {
+        let link = self.links.iter().find(|link| link.node == node);
+        if let Some(key) = link.and_then(|link| link.connection) {
+            self.close(now, key, replica, "it does not belong to this cluster");
+        }
+    }
+
+    /// When [`Peers::timers`] has something to do.
+    pub(super) fn next_deadline(&self) -> Time {
+        let dials = self.links.iter().filter(|link| link.connection.is_none()).filter_map(|link| link.dial.as_ref());
+        let connections = self.connections.iter().map(|(_, connection)| connection.deadline);
+        dials.map(Dial::due).chain(connections).min().unwrap_or(Time::NEVER)
+    }
+
+    fn accept(&mut self, now: Time) {
+        loop {
+            match self.listener.accept() {
+                Ok((stream, from)) => {
+                    let strangers = self.connections.iter().filter(|(_, c)| c.stage == Stage::Accepted).count();
+                    if strangers >= limits::PEER_STRANGERS_MAX {
+                        self.say(format!("closed a peer connection from {from}: too many without a HELLO"));
+                        continue;
+                    }
+                    self.add(now, stream, Stage::Accepted);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.say(format!("cannot accept a peer connection: {error}"));
+                    return;
+                }
+            }
+        }
+    }
+
+    fn connect(&mut self, now: Time, node: NodeId, address: std::net::SocketAddr) {
+        match TcpStream::connect(address).map(|stream| self.add(now, stream, Stage::Connecting(node))) {
+            Ok(true) => {}
+            Ok(false) => self.dial_failed(now, node),
+            Err(error) => {
+                self.say(format!("cannot connect to node {node} at {address}: {error}"));
+                self.dial_failed(now, node);
+            }
+        }
+    }
+
+    /// A new socket joins the poll. False: it could not.
+    fn add(&mut self, now: Time, stream: TcpStream, stage: Stage) -> bool {
+        let slot = self.connections.vacant_entry();
+        let token = Token(slot.key() + FIRST_CONNECTION);
+        let mut socket = PeerConnection::new(stream);
+        let options = set_options(socket.stream());
+        let registered = options
+            .and_then(|()| self.registry.register(socket.stream(), token, Interest::READABLE | Interest::WRITABLE));
+        match registered {
+            Ok(()) => {
+                let deadline = now + Span::millis(limits::PEER_GREETING_MS);
+                slot.insert(Connection { socket, stage, deadline });
+                true
+            }
+            Err(error) => {
+                self.say(format!("cannot use a peer connection: {error}"));
+                false
+            }
+        }
+    }
+
+    /// Dialled connections of which the poll said something: TCP has answered, or failed.
+    fn finish_dials(&mut self, now: Time, replica: &mut Replica) {
+        let candidates: Vec<usize> = self.unsent.iter().chain(&self.readable).copied().collect();
+        for key in candidates {
+            let Some(connection) = self.connections.get_mut(key) else { continue };
+            let Stage::Connecting(node) = connection.stage else { continue };
+            let stream = connection.socket.stream();
+            match stream.take_error().map(|error| (error, stream.peer_addr())) {
+                Ok((None, Ok(_))) => {
+                    connection.stage = Stage::Asked(node);
+                    connection.socket.send_hello(&replica.hello());
+                    note(&mut self.unsent, key);
+                }
+                Ok((None, Err(error))) if error.kind() == io::ErrorKind::NotConnected => {}
+                Ok((Some(error), _)) | Ok((None, Err(error))) | Err(error) => {
+                    self.close(now, key, replica, &error.to_string());
+                }
+            }
+        }
+    }
+
+    fn read_connection(&mut self, now: Time, key: usize, replica: &mut Replica) {
+        let connection = &mut self.connections[key];
+        if matches!(connection.stage, Stage::Connecting(_)) {
+            return;
+        }
+        let turn = match connection.socket.fill() {
+            Ok(turn) => turn,
+            Err(error) => return self.close(now, key, replica, &error.to_string()),
+        };
+        if let Err(why) = self.take_frames(now, key, replica) {
+            self.say(format!("closed a peer connection: {why}"));
+            return self.close(now, key, replica, &why);
+        }
+        match turn {
+            Turn::Drained => {}
+            Turn::More => note(&mut self.readable, key),
+            Turn::Closed if self.connections.contains(key) => self.close(now, key, replica, "closed by the other side"),
+            Turn::Closed => {}
+        }
+    }
+
+    /// All whole frames that were received.
+    fn take_frames(&mut self, now: Time, key: usize, replica: &mut Replica) -> Result<(), String> {
+        while let Some(connection) = self.connections.get_mut(key) {
+            match connection.stage {
+                Stage::Up(peer) => {
+                    return take_messages(now, &mut connection.socket, peer, replica, &mut self.recorder);
+                }
+                Stage::Accepted | Stage::Asked(_) => match take_greeting(connection)? {
+                    Some(Greeting::Hello(hello)) => self.hello(now, key, hello, replica),
+                    Some(Greeting::Answer(answer)) => self.answer(now, key, answer, replica),
+                    None => return Ok(()),
+                },
+                Stage::Connecting(_) | Stage::Closing => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
+    /// The HELLO of a node that has connected.
+    fn hello(&mut self, now: Time, key: usize, hello: Hello, replica: &mut Replica) {
+        let refusal = if hello.purpose != Purpose::Peer {
+            Some((Reason::Unsupported, "this port is for peers; clients have another one".to_owned()))
+        } else if let Err(error) = negotiate(&replica.hello(), &hello) {
+            Some((Reason::Version, error.to_string()))
+        } else {
+            replica.admit(&hello).err().map(|refusal| (refusal.reason(), refusal.to_string()))
+        };
+        let socket = &mut self.connections[key].socket;
+        note(&mut self.unsent, key);
+        if let Some((reason, text)) = refusal {
+            socket.send_hello_reply(&HelloReply::Refused(Refusal::new(reason, text.clone())));
+            self.connections[key].stage = Stage::Closing;
+            if hello.purpose == Purpose::Peer {
+                replica.step(now, Input::Refused { node: hello.node, text });
+            }
+            return;
+        }
+        socket.send_hello_reply(&HelloReply::Accepted(replica.hello()));
+        self.up(now, key, hello, replica);
+    }
+
+    /// The answer to this node's HELLO.
+    fn answer(&mut self, now: Time, key: usize, answer: HelloReply, replica: &mut Replica) {
+        let Stage::Asked(node) = self.connections[key].stage else { return };
+        let refused = match answer {
+            HelloReply::Accepted(hello) if hello.node != node => {
+                format!("node {node}'s address is answered by node {}", hello.node)
+            }
+            HelloReply::Accepted(hello) => match (negotiate(&replica.hello(), &hello), replica.admit(&hello)) {
+                (Ok(_), Ok(())) => return self.up(now, key, hello, replica),
+                (Err(error), _) => error.to_string(),
+                (_, Err(refusal)) => refusal.to_string(),
+            },
+            HelloReply::Refused(refusal) => format!("node {node} refused this node: {}", refusal.text),
+        };
+        replica.step(now, Input::Refused { node, text: refused.clone() });
+        self.close(now, key, replica, &refused);
+    }
+
+    /// Admitted: from here on the connection carries Raft.
+    fn up(&mut self, now: Time, key: usize, hello: Hello, replica: &mut Replica) {
+        let node = hello.node;
+        let Some(link) = self.links.iter_mut().find(|link| link.node == node) else {
+            return self.close(now, key, replica, "not in the member list of this node's flags");
+        };
+        let replaced = link.connection.replace(key);
+        if let Some(dial) = &mut link.dial {
+            dial.succeeded();
+        }
+        let connection = &mut self.connections[key];
+        connection.stage = Stage::Up(node);
+        connection.deadline = Time::NEVER;
+        if let Some(old) = replaced {
+            self.drop_connection(old);
+        }
+        self.recorder.count(Counter::PeerConnections);
+        info!("connected with node {node}");
+        replica.step(now, Input::Connected(hello));
+    }
+
+    /// Ends a connection, whatever its stage, and tells the replica if a peer is lost with it.
+    fn close(&mut self, now: Time, key: usize, replica: &mut Replica, why: &str) {
+        let Some(connection) = self.connections.get(key) else { return };
+        let stage = connection.stage;
+        self.drop_connection(key);
+        match stage {
+            Stage::Up(node) => {
+                info!("lost the connection with node {node}: {why}");
+                if let Some(link) = self.links.iter_mut().find(|link| link.node == node) {
+                    link.connection = None;
+                    if let Some(dial) = &mut link.dial {
+                        dial.lost(now);
+                    }
+                }
+                replica.step(now, Input::Disconnected(node));
+            }
+            Stage::Connecting(node) | Stage::Asked(node) => {
+                debug!("no connection with node {node}: {why}");
+                self.dial_failed(now, node);
+            }
+            Stage::Accepted | Stage::Closing => debug!("closed a peer connection: {why}"),
+        }
+    }
+
+    fn drop_connection(&mut self, key: usize) {
+        let mut connection = self.connections.remove(key);
+        if let Err(error) = self.registry.deregister(connection.socket.stream()) {
+            warn!("cannot take a socket out of the poll: {error}");
+        }
+    }
+
+    fn dial_failed(&mut self, now: Time, node: NodeId) {
+        let link = self.links.iter_mut().find(|link| link.node == node);
+        if let Some(dial) = link.and_then(|link| link.dial.as_mut()) {
+            dial.failed(now);
+        }
+    }
+
+    fn late(&self, now: Time) -> Vec<usize> {
+        self.connections.iter().filter(|(_, connection)| connection.deadline <= now).map(|(key, _)| key).collect()
+    }
+
+    /// Logs a text once.
+    fn say(&mut self, text: String) {
+        if self.said.len() >= limits::PEER_COMPLAINTS_MAX {
+            self.said.clear();
+        }
+        if self.said.insert(text.clone()) {
+            warn!("{text}");
+        }
+    }
+}
+
+/// Messages of an admitted peer.
+fn take_messages(
+    now: Time,
+    socket: &mut PeerConnection,
+    peer: NodeId,
+    replica: &mut Replica,
+    recorder: &mut Recorder,
+) -> Result<(), String> {
+    while let Some(frame) = socket.next_frame(limits::PEER_FRAME_BYTES_MAX).map_err(|error| error.to_string())? {
+        recorder.count(Counter::PeerFrames);
+        // All bodies of a frame share one copy: one allocation per message, and no entry pins the read buffer (C-27).
+        let mut shared: Option<Bytes> = None;
+        let payload = frame.payload();
+        let envelope = Envelope::decode(&frame, |body| {
+            if body.is_empty() {
+                return Bytes::new();
+            }
+            let shared = shared.get_or_insert_with(|| Bytes::copy_from_slice(payload));
+            let start = body.as_ptr() as usize - payload.as_ptr() as usize;
+            shared.slice(start..start + body.len())
+        });
+        let envelope = envelope.map_err(|error| format!("node {peer} sent what cannot be read: {error}"))?;
+        if envelope.from != peer {
+            return Err(format!("node {peer} sent a message as node {}", envelope.from));
+        }
+        replica.step(now, Input::Peer(envelope));
+    }
+    Ok(())
+}
+
+/// The first frame of a connection, if it is there.
+fn take_greeting(connection: &mut Connection) -> Result<Option<Greeting>, String> {
+    Hello::recognise(connection.socket.untaken()).map_err(|error| error.to_string())?;
+    let asked = matches!(connection.stage, Stage::Asked(_));
+    let frame = connection.socket.next_frame(Hello::FRAME_BYTES_MAX).map_err(|error| error.to_string())?;
+    let Some(frame) = frame else { return Ok(None) };
+    let greeting = if asked {
+        HelloReply::decode(&frame).map(Greeting::Answer)
+    } else {
+        Hello::decode(&frame).map(Greeting::Hello)
+    };
+    greeting.map(Some).map_err(|error| error.to_string())
+}
+
+fn set_options(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    socket2::SockRef::from(stream).set_tcp_user_timeout(Some(Duration::from_millis(limits::PEER_SILENCE_MS)))
+}
+
+/// Adds a key to a short list once.
+fn note(keys: &mut Vec<usize>, key: usize) {
+    if !keys.contains(&key) {
+        keys.push(key);
+    }
+}

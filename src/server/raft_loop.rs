@@ -1,0 +1,230 @@
+//! The raft thread: an event loop that owns the peers' sockets and the replica. It never touches a file and never blocks.
+//! In each iteration all input of sockets and mailboxes is handed in before timers (C-15); then one place hands on what
+//! follows from it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use log::{error, info, warn};
+use mio::{Events, Poll, Token};
+use protocol::reply::Role;
+use protocol::{LogTime, NodeId, Term};
+
+use super::bulk_worker::{Done, Job};
+use super::peers::Peers;
+use super::stop::StopSwitch;
+use super::system;
+use super::wal_loop::{Persisted, Queued};
+use crate::limits;
+use crate::logging;
+use crate::mailbox::{Parking, Receiver, Sender};
+use crate::metrics::{Counter, Measure, Recorder};
+use crate::replica::{Completion, Effects, Input, Published, Replica, Request, Stop};
+use crate::time::Time;
+
+/// Readiness of the thread's waker.
+pub(super) const WAKER: Token = Token(1);
+
+/// The way to and from one io thread.
+pub(super) struct IoLink {
+    pub(super) requests: Receiver<Vec<Request>>,
+    pub(super) completions: Sender<Vec<Completion>>,
+}
+
+/// What the thread is made of.
+pub(super) struct RaftLoop {
+    pub(super) replica: Replica,
+    pub(super) peers: Peers,
+    pub(super) poll: Poll,
+    pub(super) parking: Arc<Parking>,
+    /// By number of the io loop.
+    pub(super) io: Vec<IoLink>,
+    pub(super) appends: Sender<Vec<Queued>>,
+    pub(super) persisted: Receiver<Vec<Persisted>>,
+    pub(super) jobs: Sender<Vec<Job>>,
+    pub(super) done: Receiver<Vec<Done>>,
+    pub(super) stop: StopSwitch,
+    pub(super) recorder: Recorder,
+    /// Breaks durability on purpose: what waits for a sync does not wait. For tests that must notice.
+    #[cfg(feature = "sabotage")]
+    pub(super) answer_early: bool,
+}
+
+impl RaftLoop {
+    /// Until it is asked to stop.
+    pub(super) fn run(mut self) {
+        let mut events = Events::with_capacity(256);
+        let mut effects = Effects::default();
+        let mut seen = Seen::new(&self.replica.published());
+        let mut busy = true; // a fresh replica may have something to say
+        while !self.stop.is_asked() {
+            self.sleep(&mut events, busy);
+            let now = system::now();
+            self.replica.set_wall_clock(LogTime(system::wall_clock_ms()));
+            events.iter().filter(|event| event.token() != WAKER).for_each(|event| self.peers.ready(event));
+            self.peers.read(now, &mut self.replica);
+            self.take_requests(now);
+            self.take_persisted(now);
+            self.take_done(now);
+            self.peers.timers(now, &mut self.replica, self.jobs.batch());
+            self.replica.step(now, Input::Tick);
+            busy = self.hand_on(now, &mut effects);
+            self.peers.flush(now, &mut self.replica);
+            self.flush_links();
+            seen.look(&mut self.recorder);
+        }
+    }
+
+    /// Waits for readiness, a wake or a deadline; not at all if something is there already.
+    fn sleep(&mut self, events: &mut Events, busy: bool) {
+        let timeout = if busy || self.peers.wants_turn() || !self.may_sleep() {
+            Duration::ZERO
+        } else {
+            let deadline = self.replica.next_deadline().min(self.peers.next_deadline());
+            Duration::from(deadline.since(system::now())).min(Duration::from_secs(60))
+        };
+        if let Err(error) = self.poll.poll(events, Some(timeout)) {
+            if error.kind() != std::io::ErrorKind::Interrupted {
+                panic!("the raft thread cannot poll: {error}");
+            }
+            events.clear();
+        }
+        self.parking.awake();
+    }
+
+    fn may_sleep(&self) -> bool {
+        self.parking.may_sleep(|| {
+            self.io.iter().all(|io| io.requests.is_empty() && !io.completions.can_flush())
+                && self.persisted.is_empty()
+                && self.done.is_empty()
+                && !self.appends.can_flush()
+                && !self.jobs.can_flush()
+                && !self.stop.is_asked()
+        })
+    }
+
+    fn take_requests(&mut self, now: Time) {
+        for io in &mut self.io {
+            while let Some(mut batch) = io.requests.take() {
+                self.recorder.measure(Measure::BatchRequests, batch.len() as u64);
+                for request in batch.drain(..) {
+                    self.replica.step(now, Input::Request(request));
+                }
+            }
+        }
+    }
+
+    fn take_persisted(&mut self, now: Time) {
+        #[cfg(feature = "sabotage")]
+        if self.answer_early {
+            while self.persisted.take().is_some() {}
+            return;
+        }
+        while let Some(mut batch) = self.persisted.take() {
+            for Persisted { sequence, waiting, queue_us, sync_us } in batch.drain(..) {
+                waiting.iter().for_each(|envelope| self.peers.send(envelope));
+                self.replica.step(now, Input::Persisted { sequence, queue_us, sync_us });
+            }
+        }
+    }
+
+    fn take_done(&mut self, now: Time) {
+        while let Some(mut batch) = self.done.take() {
+            for done in batch.drain(..) {
+                match done {
+                    Done::LogRead(read) => self.replica.step(now, Input::LogRead(read)),
+                    Done::Resolved(node, address) => self.peers.resolved(now, node, address),
+                }
+            }
+        }
+    }
+
+    /// Hands on everything that follows from the inputs. True: there is more, for the next iteration.
+    fn hand_on(&mut self, now: Time, effects: &mut Effects) -> bool {
+        for _ in 0..limits::EFFECT_ROUNDS_MAX {
+            self.replica.effects(now, effects);
+            if let Some(stop) = effects.stop.take() {
+                end(&stop);
+            }
+            effects.warnings.drain(..).for_each(|warning| warn!("{warning}"));
+            self.append(now, effects);
+            effects.messages.drain(..).for_each(|envelope| self.peers.send(&envelope));
+            for (io_loop, completion) in effects.completions.drain(..) {
+                self.io[usize::from(io_loop)].completions.batch().push(completion);
+            }
+            self.jobs.batch().extend(effects.read_log.drain(..).map(Job::ReadLog));
+            for node in effects.disconnect.drain(..) {
+                self.peers.disconnect(now, node, &mut self.replica);
+            }
+            if !effects.more {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// The append goes to the wal before anything else is done, so that its sync runs beside the rest.
+    fn append(&mut self, now: Time, effects: &mut Effects) {
+        let Some(append) = effects.append.take() else { return };
+        #[cfg(feature = "sabotage")]
+        if self.answer_early {
+            let mut append = append;
+            append.waiting.drain(..).for_each(|envelope| self.peers.send(&envelope));
+            let sequence = append.sequence;
+            self.appends.batch().push(Queued { append, at: now });
+            self.replica.step(now, Input::Persisted { sequence, queue_us: 0, sync_us: 0 });
+            effects.more = true;
+            return;
+        }
+        self.appends.batch().push(Queued { append, at: now });
+        self.appends.flush();
+    }
+
+    /// A link that is busy keeps filling; its consumer wakes this thread when a batch comes back.
+    fn flush_links(&mut self) {
+        self.appends.flush();
+        self.jobs.flush();
+        for io in &mut self.io {
+            io.completions.flush();
+        }
+    }
+}
+
+/// An impossible state: say it and end the process.
+fn end(stop: &Stop) -> ! {
+    error!("stopping: {}", stop.text);
+    eprintln!("raftkv: {}", stop.text);
+    logging::end_process(stop.exit_code)
+}
+
+/// What was last seen of the replica, to say and count what changes.
+struct Seen {
+    published: Arc<Published>,
+    term: Term,
+    role: Role,
+    leader: Option<NodeId>,
+}
+
+impl Seen {
+    fn new(published: &Arc<Published>) -> Seen {
+        Seen { published: Arc::clone(published), term: published.term(), role: published.role(), leader: None }
+    }
+
+    fn look(&mut self, recorder: &mut Recorder) {
+        let (term, role, leader) = (self.published.term(), self.published.role(), self.published.leader());
+        if (term, role, leader) == (self.term, self.role, self.leader) {
+            return;
+        }
+        if term != self.term && role != Role::Follower {
+            recorder.count(Counter::Elections);
+        }
+        if leader != self.leader {
+            recorder.count(Counter::LeaderChanges);
+            match leader {
+                Some(leader) => info!("node {leader} leads in term {term}"),
+                None => info!("no leader in term {term}"),
+            }
+        }
+        (self.term, self.role, self.leader) = (term, role, leader);
+    }
+}

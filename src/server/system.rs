@@ -1,0 +1,76 @@
+//! What the threads ask of the kernel: clocks, entropy, signals. The pure layers get the answers as arguments.
+
+use std::io;
+use std::mem::MaybeUninit;
+
+use crate::time::Time;
+
+/// Now, on the clock that counts suspend (C-14, C-25).
+pub(super) fn now() -> Time {
+    let mut at = MaybeUninit::<libc::timespec>::uninit();
+    // SAFETY: `at` is valid for one timespec, which the call fills in completely when it returns 0, as it always does
+    // for this clock on Linux; the assertion stands before the value is used.
+    let at = unsafe {
+        assert_eq!(libc::clock_gettime(libc::CLOCK_BOOTTIME, at.as_mut_ptr()), 0, "CLOCK_BOOTTIME exists");
+        at.assume_init()
+    };
+    Time(at.tv_sec as u64 * 1_000_000_000 + at.tv_nsec as u64)
+}
+
+/// Milliseconds since the Unix epoch; for log time only (C-25).
+pub(super) fn wall_clock_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// 64 bits of the kernel's entropy.
+pub(super) fn random() -> io::Result<u64> {
+    let mut bytes = [0; 8];
+    // SAFETY: the buffer is valid for the length that is passed.
+    let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+    match usize::try_from(got) {
+        Ok(n) if n == bytes.len() => Ok(u64::from_ne_bytes(bytes)),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Signals that end the server, blocked in every thread so that only [`Signals::wait`] takes them.
+pub(super) struct Signals {
+    set: libc::sigset_t,
+}
+
+impl Signals {
+    /// Blocks SIGTERM and SIGINT for this thread and those that it starts, and ignores SIGPIPE. Call before any thread
+    /// is started.
+    pub(super) fn block() -> Signals {
+        let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+        // SAFETY: `sigemptyset` initialises the set before anything reads it; all pointers are valid for their calls.
+        let set = unsafe {
+            libc::sigemptyset(set.as_mut_ptr());
+            libc::sigaddset(set.as_mut_ptr(), libc::SIGTERM);
+            libc::sigaddset(set.as_mut_ptr(), libc::SIGINT);
+            libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut());
+            libc::signal(libc::SIGPIPE, libc::SIG_IGN);
+            set.assume_init()
+        };
+        Signals { set }
+    }
+
+    /// Sleeps until one of them arrives, and says which.
+    pub(super) fn wait(&self) -> i32 {
+        let mut signal = 0;
+        // SAFETY: the set is initialised, and `signal` is valid for one integer.
+        let error = unsafe { libc::sigwait(&self.set, &mut signal) };
+        assert_eq!(error, 0, "sigwait fails only for an invalid set");
+        signal
+    }
+}
+
+/// The name of a signal that [`Signals::wait`] may return.
+pub(super) fn signal_name(signal: i32) -> &'static str {
+    match signal {
+        libc::SIGTERM => "SIGTERM",
+        libc::SIGINT => "SIGINT",
+        _ => "a signal",
+    }
+}

@@ -1,0 +1,188 @@
+//! The thread that owns the log's files: everything queued goes into one group, a group costs one sync, and what waits
+//! for a sync rides in its append and leaves this thread only after it (C-10). A failed sync ends the process (C-6).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use log::warn;
+use protocol::message::Envelope;
+
+use super::stop::StopSwitch;
+use super::system;
+use crate::limits;
+use crate::logging;
+use crate::mailbox::{Parking, Receiver, Sender, ThreadPark};
+use crate::metrics::{Counter, Measure, Recorder};
+use crate::raft::{Append, AppendSequence};
+use crate::time::{Span, Time};
+use crate::wal::{Preparer, Wal, WalError, WriteStats};
+
+/// An append on its way to the wal.
+pub(super) struct Queued {
+    /// What to append.
+    pub(super) append: Append,
+    /// When the raft thread handed it over.
+    pub(super) at: Time,
+}
+
+/// An append on its way back: durable.
+pub(super) struct Persisted {
+    /// Which append.
+    pub(super) sequence: AppendSequence,
+    /// May be sent now.
+    pub(super) waiting: Vec<Envelope>,
+    /// From its hand-over to the start of its group, in microseconds.
+    pub(super) queue_us: u32,
+    /// The group's commit, in microseconds.
+    pub(super) sync_us: u32,
+}
+
+/// What the thread is made of.
+pub(super) struct WalLoop {
+    pub(super) wal: Wal,
+    pub(super) appends: Receiver<Vec<Queued>>,
+    pub(super) persisted: Sender<Vec<Persisted>>,
+    pub(super) sleep: Arc<ThreadPark>,
+    pub(super) parking: Arc<Parking>,
+    /// Prepares segments; woken when the next one is wanted.
+    pub(super) bulk_worker: Arc<Parking>,
+    pub(super) stop: StopSwitch,
+    pub(super) recorder: Recorder,
+}
+
+/// Part of an append that has joined the group.
+struct InGroup {
+    sequence: AppendSequence,
+    waiting: Vec<Envelope>,
+    at: Time,
+}
+
+impl WalLoop {
+    /// Until it is asked to stop and nothing is queued.
+    pub(super) fn run(mut self) {
+        let mut written = WriteAmplification::new(self.wal.write_stats());
+        let preparer = self.wal.preparer();
+        let mut group = Vec::new();
+        let mut last_commit = system::now();
+        loop {
+            self.take(&mut group);
+            if group.is_empty() {
+                if self.stop.is_asked() {
+                    return;
+                }
+                self.rest(last_commit, &mut written);
+                continue;
+            }
+            last_commit = self.commit(&mut group);
+            self.wake_preparer(&preparer);
+            written.look(&mut self.recorder, &self.wal, last_commit, false);
+        }
+    }
+
+    /// Moves all that is queued into the group. The batch vectors go back before the sync, so that they fill during it.
+    fn take(&mut self, group: &mut Vec<InGroup>) {
+        while let Some(mut batch) = self.appends.take() {
+            for Queued { append, at } in batch.drain(..) {
+                let Append { sequence, hard_state, format, entries, waiting } = append;
+                self.recorder.count(Counter::Appends);
+                self.recorder.add(Counter::EntriesAppended, entries.len() as u64);
+                self.wal.push(hard_state, format.as_ref(), &entries).unwrap_or_else(|error| fail(&error));
+                group.push(InGroup { sequence, waiting, at });
+            }
+        }
+    }
+
+    /// One commit for the group; everything that waited for it goes back to the raft thread.
+    fn commit(&mut self, group: &mut Vec<InGroup>) -> Time {
+        let start = system::now();
+        let synced = self.wal.commit().unwrap_or_else(|error| fail(&error));
+        let end = system::now();
+        let sync_us = micros(end - start);
+        self.recorder.add(Counter::Syncs, u64::from(synced.syncs));
+        self.recorder.add(Counter::BytesAppended, synced.bytes);
+        self.recorder.measure(Measure::SyncUs, u64::from(sync_us));
+        self.recorder.measure(Measure::GroupAppends, group.len() as u64);
+        for InGroup { sequence, waiting, at } in group.drain(..) {
+            let queue_us = micros(start - at);
+            self.recorder.measure(Measure::QueueUs, u64::from(queue_us));
+            self.persisted.batch().push(Persisted { sequence, waiting, queue_us, sync_us });
+        }
+        self.persisted.flush();
+        end
+    }
+
+    /// Nothing is queued: the empty Batch after a quiet while (C-3), else sleep.
+    fn rest(&mut self, last_commit: Time, written: &mut WriteAmplification) {
+        self.persisted.flush();
+        let quiet_end = last_commit + Span::millis(limits::WAL_QUIET_MS);
+        let timeout = if self.wal.wants_idle() {
+            let now = system::now();
+            if now >= quiet_end {
+                self.wal.idle().unwrap_or_else(|error| fail(&error));
+                written.look(&mut self.recorder, &self.wal, now, true);
+                return;
+            }
+            Some(Duration::from(quiet_end - now))
+        } else {
+            None
+        };
+        let (appends, persisted, stop) = (&self.appends, &self.persisted, &self.stop);
+        if self.parking.may_sleep(|| appends.is_empty() && !persisted.can_flush() && !stop.is_asked()) {
+            self.sleep.sleep(timeout);
+        }
+        self.parking.awake();
+    }
+
+    fn wake_preparer(&self, preparer: &Preparer) {
+        if preparer.needed() {
+            self.bulk_worker.notify();
+        }
+    }
+}
+
+/// The log cannot go on: the process ends before anything else leaves it (C-6).
+pub(super) fn fail(error: &WalError) -> ! {
+    eprintln!("raftkv: the log cannot be written: {error}");
+    logging::end_process_at_once(error.exit_code())
+}
+
+fn micros(span: Span) -> u32 {
+    u32::try_from(span.as_micros()).unwrap_or(u32::MAX)
+}
+
+/// Watches how many bytes the disk is made to write for those that were appended: a page cache with large folios turns
+/// a small append into a megabyte, and a change of kernel or file system can bring that back at any time.
+struct WriteAmplification {
+    counted: WriteStats,
+    looked: Time,
+    warned: bool,
+}
+
+impl WriteAmplification {
+    fn new(stats: WriteStats) -> WriteAmplification {
+        WriteAmplification { counted: stats, looked: Time(0), warned: false }
+    }
+
+    /// Counts what was written since the last look, a few times a second at most (it reads a file of /proc).
+    fn look(&mut self, recorder: &mut Recorder, wal: &Wal, now: Time, quiet: bool) {
+        if !quiet && now - self.looked < Span::millis(500) {
+            return;
+        }
+        self.looked = now;
+        let stats = wal.write_stats();
+        let since = |now: Option<u64>, before: Option<u64>| now.zip(before).map_or(0, |(now, before)| now - before);
+        let written = since(stats.disk_bytes, self.counted.disk_bytes);
+        let syncs = stats.syncs - self.counted.syncs;
+        let appended = stats.appended_bytes - self.counted.appended_bytes;
+        self.counted = stats;
+        recorder.add(Counter::BytesWritten, written);
+        let expected = appended + syncs * limits::DISK_BYTES_PER_SYNC;
+        if syncs >= 16 && written > expected * 4 && !self.warned {
+            self.warned = true;
+            warn!(
+                "{syncs} syncs of {appended} appended bytes made the disk write {written} bytes, where {expected} were \
+                 expected: this kernel and file system are a bad pair for small appends"
+            );
+        }
+    }
+}
