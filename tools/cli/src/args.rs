@@ -1,0 +1,173 @@
+//! What may be typed: verbs, flags and their help.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+/// Flags of every client command.
+#[derive(Args, Clone, Debug)]
+pub struct Globals {
+    /// Client addresses of nodes, host:port, separated by commas [default: the local cluster of `raftkv dev`]
+    #[arg(long, global = true, env = "RAFTKV_ENDPOINTS", value_delimiter = ',', value_name = "HOST:PORT,...")]
+    pub endpoints: Vec<String>,
+    /// How long one operation may take
+    #[arg(long, global = true, env = "RAFTKV_TIMEOUT", value_parser = parse_timeout, default_value = "5s", value_name = "TIME")]
+    pub timeout: Duration,
+    /// Form of results and errors
+    #[arg(short, long, global = true, value_enum, default_value = "text")]
+    pub output: Output,
+    /// Show a redirect (302 with the leader's address) instead of following it
+    #[arg(long, global = true)]
+    pub no_redirect: bool,
+}
+
+/// Form of results and errors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people, and plain enough for pipes
+    #[default]
+    Text,
+    /// One JSON object, or one per line for streams; errors too, on standard error
+    Json,
+}
+
+/// The client's verbs.
+#[derive(Subcommand, Clone, Debug)]
+pub enum ClientCommand {
+    /// Create a key; an existing one is refused
+    Put {
+        /// Key
+        key: String,
+        /// Value
+        value: String,
+    },
+    /// Create or replace a key
+    Update {
+        /// Key
+        key: String,
+        /// Value
+        value: String,
+    },
+    /// Show a key's value
+    Get {
+        /// Key
+        key: String,
+    },
+    /// Remove a key
+    Remove {
+        /// Key
+        key: String,
+    },
+    /// List keys in bytewise order, as of one moment
+    Scan(ScanArgs),
+    /// Load keys from JSON lines
+    Import(ImportArgs),
+    /// Write keys as JSON lines, sorted by key
+    Export(ExportArgs),
+    /// Show all nodes, and what is not as it should be
+    Status,
+    /// Run a local cluster for development
+    Dev(DevArgs),
+    /// Print a completion script for a shell
+    Completion {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Arguments of `scan`.
+#[derive(Args, Clone, Debug)]
+pub struct ScanArgs {
+    /// Only keys that begin with this
+    pub prefix: Option<String>,
+    /// First key
+    #[arg(long, value_name = "KEY")]
+    pub from: Option<String>,
+    /// First key that is not shown any more
+    #[arg(long, value_name = "KEY")]
+    pub to: Option<String>,
+    /// At most so many keys
+    #[arg(long, value_name = "N")]
+    pub limit: Option<u64>,
+    /// Leave the values out
+    #[arg(long)]
+    pub keys_only: bool,
+    /// Only show how many keys there are
+    #[arg(long, conflicts_with = "keys_only")]
+    pub count: bool,
+}
+
+/// Arguments of `import`.
+#[derive(Args, Clone, Debug)]
+pub struct ImportArgs {
+    /// File of JSON lines {"key":..,"value":..}; `-` or nothing = standard input
+    pub file: Option<PathBuf>,
+    /// Create only (put): existing keys are reported and left alone
+    #[arg(long)]
+    pub create: bool,
+}
+
+/// Arguments of `export`.
+#[derive(Args, Clone, Debug)]
+pub struct ExportArgs {
+    /// Only keys that begin with this
+    pub prefix: Option<String>,
+    /// The asked node's own state, however old; its applied index goes to standard error
+    #[arg(long)]
+    pub local: bool,
+}
+
+/// Arguments of `dev`.
+#[derive(Args, Clone, Debug)]
+pub struct DevArgs {
+    /// What to do; nothing = run a cluster in the foreground
+    #[command(subcommand)]
+    pub verb: Option<DevVerb>,
+    /// Number of nodes [default: 3, or as the cluster was made]
+    #[arg(long, global = true, value_name = "N")]
+    pub nodes: Option<u32>,
+    /// Directory of data and logs
+    #[arg(long, global = true, default_value = "raftkv-dev", value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Port of node 0 for clients; node i uses this + 10 i, its peers + 1 [default: 7400, or as the cluster was made]
+    #[arg(long, global = true, value_name = "PORT")]
+    pub base_port: Option<u16>,
+}
+
+/// Verbs of `dev`.
+#[derive(Subcommand, Clone, Debug, PartialEq, Eq)]
+pub enum DevVerb {
+    /// Start a cluster in the background; returns when it serves
+    Start,
+    /// Stop it; its data stays
+    Stop,
+    /// Stop it and remove its data
+    Wipe,
+    /// Show its processes and its status
+    Status,
+    /// Kill a node with SIGKILL
+    Kill {
+        /// Node number
+        node: u32,
+    },
+    /// Start a node again (and stop it cleanly before, if it runs)
+    Restart {
+        /// Node number
+        node: u32,
+    },
+}
+
+/// "5", "5s", "250ms", "2m".
+fn parse_timeout(text: &str) -> Result<Duration, String> {
+    let (digits, unit_ms) = match text {
+        _ if text.ends_with("ms") => (&text[..text.len() - 2], 1),
+        _ if text.ends_with('s') => (&text[..text.len() - 1], 1_000),
+        _ if text.ends_with('m') => (&text[..text.len() - 1], 60_000),
+        _ => (text, 1_000),
+    };
+    let wrong = || format!("`{text}` is not a time such as 250ms, 5s or 2m");
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    let ms = number.checked_mul(unit_ms).filter(|ms| (1..=3_600_000).contains(ms)).ok_or_else(wrong)?;
+    Ok(Duration::from_millis(ms))
+}
