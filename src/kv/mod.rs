@@ -164,7 +164,7 @@ impl Store {
     }
 
     /// Lets tests reach the bound with little memory.
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     fn set_view_bytes_max(&mut self, bytes: usize) {
         self.list.set_view_bytes_max(bytes);
     }

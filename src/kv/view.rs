@@ -109,7 +109,7 @@ impl<H> Views<H> {
         Self { places: std::array::from_fn(|_| None), opened: 0, abandoned: 0, bytes_max }
     }
 
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub(super) fn set_bytes_max(&mut self, bytes_max: usize) {
         self.bytes_max = bytes_max;
     }

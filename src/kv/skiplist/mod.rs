@@ -105,7 +105,7 @@ impl Writer {
         self.views.counts()
     }
 
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub(super) fn set_view_bytes_max(&mut self, bytes: usize) {
         self.views.set_bytes_max(bytes);
     }
