@@ -15,6 +15,8 @@ mod loom_tests;
 #[cfg(all(test, not(loom)))]
 mod model_tests;
 mod skiplist;
+#[cfg(all(test, not(loom)))]
+mod stress_tests;
 mod sync;
 #[cfg(all(test, not(loom)))]
 mod tests;
