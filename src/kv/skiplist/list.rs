@@ -119,7 +119,7 @@ impl Estate {
             }
         }
         let left = self.memory.bytes();
-        assert!(left == 0 || std::thread::panicking(), "{left} bytes of the skip list were lost");
+        assert!(left == 0, "{left} bytes of the skip list were lost");
     }
 }
 

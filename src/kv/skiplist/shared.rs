@@ -12,7 +12,10 @@ const IDLE: u64 = u64::MAX;
 
 /// Lives as long as the store and every reader.
 pub(super) struct Shared {
-    /// The one published root (C-19).
+    /// The one published root (C-19). Nothing replaces it yet. When a list that was built from a snapshot does: it has
+    /// its `applied` already, above the old one's; the writer closes all views of the old list and stores the new one
+    /// here (release), so that who loads it finds those views closed; the old one's writer leaves an [`Estate`], whose
+    /// nodes the bulk worker frees once, after a fence, every slot is above the old list's last `applied`.
     root: AtomicPtr<List>,
     slots: [Slot; READERS],
     /// Slots that were ever taken: the writer looks at no others.
@@ -43,12 +46,13 @@ impl Shared {
         }
     }
 
-    /// The published root. Acquire, partner of the release with which a later list will be published: its `applied`
-    /// and its head are set.
+    /// The published root. Acquire, partner of the release with which a list is published: its `applied` and its head
+    /// are set.
     ///
-    /// The reference is good as long as `self`: a replaced list gives up its nodes, never its header. A reader must
-    /// look at `root.applied` *before* its slot protects anything (C-19), so a header that was freed "when every slot
-    /// is above" could still be read by a reader whose slot is idle and who is about to load `applied`.
+    /// The header lives as long as `self`, even if the list is replaced. C-19 has a reader look at `root.applied`
+    /// *before* its slot protects anything; if a replaced list's header went with its nodes, this could happen: the
+    /// reader loads the root, its slot is idle, it is interrupted; the writer replaces the root, finds every slot above
+    /// and frees the list; the reader loads `applied` from freed memory.
     pub(super) fn root(&self) -> &List {
         // SAFETY: made from a Box that is freed only when `self` is dropped.
         unsafe { &*self.root.load(Ordering::Acquire) }
