@@ -64,6 +64,11 @@ impl View {
         Some((segments.front()?.clone(), segments.get(1)?.clone()))
     }
 
+    #[cfg(test)]
+    pub(super) fn newest(&self) -> Option<Arc<Segment>> {
+        self.segments.read().expect("no panic holds it").back().cloned()
+    }
+
     /// After the sync; `base` only if it changed.
     pub(super) fn publish(&self, last: Index, base: Option<LogBase>) {
         if let Some(base) = base {

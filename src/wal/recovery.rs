@@ -98,8 +98,9 @@ pub(super) fn replay(
         batch_number: first.number - 1,
         tail: Tail::new(tail_bytes),
         snapshot,
+        may_begin_lower: oldest.header.sequence > 1,
         at_snapshot: None,
-        first_chain: None,
+        first: None,
     };
     for (i, segment) in segments.iter().enumerate() {
         view.add_segment(segment.clone());
@@ -123,10 +124,12 @@ struct Replay<'a> {
     batch_number: u64,
     tail: Tail,
     snapshot: Option<LogBase>,
-    /// The newest entry at the snapshot's index.
+    /// Older segments have left, so entries may replace some that were in them.
+    may_begin_lower: bool,
+    /// The newest entry at or below the snapshot's index.
     at_snapshot: Option<EntryHeader>,
-    /// What the first entry believes to be the chain before it, while the base is not known.
-    first_chain: Option<EntryHeader>,
+    /// The first entry, while nothing is known of the position before it.
+    first: Option<EntryHeader>,
 }
 
 impl Replay<'_> {
@@ -181,7 +184,7 @@ impl Replay<'_> {
                 segment.marks.note_base(base.id.index, offset);
                 self.tip = Tip::at(base);
                 self.tail.clear();
-                (self.at_snapshot, self.first_chain) = (None, None);
+                (self.at_snapshot, self.first, self.may_begin_lower) = (None, None, false);
                 Ok(())
             }
             Record::Entry(header, body) => self.entry(segment, offset, header, body),
@@ -203,15 +206,16 @@ impl Replay<'_> {
 
     fn entry(&mut self, segment: &Arc<Segment>, offset: u64, header: EntryHeader, body: &[u8]) -> Result<(), WalError> {
         let index = header.id.index;
-        let at_start = self.tip.runs.is_empty() && index <= self.tip.base.id.index;
-        if at_start {
-            self.begin_below(index, header);
+        if index <= self.tip.base.id.index && self.may_begin_lower {
+            self.begin_below(header);
         }
         let previous = match self.tip.chain_before(index) {
             Some(chain) => Some(chain),
-            None if at_start => None,
             None => self.view.header(index.previous())?.map(|header| header.chain),
         };
+        if previous.is_none() && index != self.tip.base.id.index.next() {
+            return Err(segment.damaged(offset, format!("entry {index} follows entry {}", self.tip.last.id.index)));
+        }
         self.tip.check(&header, previous).map_err(|reason| segment.damaged(offset, reason))?;
         let follows = (!self.tip.runs.is_empty()).then_some(self.tip.last.id.index);
         segment.marks.note_entry(follows, index, offset);
@@ -223,12 +227,13 @@ impl Replay<'_> {
         Ok(())
     }
 
-    /// The oldest segment begins by replacing entries that left with the segments before it.
-    fn begin_below(&mut self, index: Index, header: EntryHeader) {
+    /// The entry replaces everything that is left, and entries that left with older segments.
+    fn begin_below(&mut self, header: EntryHeader) {
         let mut base = LogBase::default();
-        base.id.index = index.previous();
+        base.id.index = header.id.index.previous();
         self.tip = Tip { base, base_known: false, runs: Vec::new(), last: base };
-        self.first_chain = Some(header);
+        self.tail.clear();
+        (self.at_snapshot, self.first) = (None, Some(header));
     }
 
     fn finish(mut self, end: Position) -> Result<Replayed, WalError> {
@@ -263,7 +268,7 @@ impl Replay<'_> {
         }
         let continues = match begin == snapshot.id.index {
             true if self.tip.base_known => (self.tip.base.id, self.tip.base.chain) == (snapshot.id, snapshot.chain),
-            true => self.first_chain.is_none_or(|header| header.verify_chain(snapshot.chain).is_ok()),
+            true => self.first.is_some_and(|header| header.verify_chain(snapshot.chain).is_ok()),
             false => self.at_snapshot.is_some_and(|header| (header.id, header.chain) == (snapshot.id, snapshot.chain)),
         };
         if continues && !self.tip.base_known {

@@ -58,8 +58,8 @@ impl Tip {
     /// The chain before `index`, if it is known without reading: that of the last entry or of the base.
     pub(super) fn chain_before(&self, index: Index) -> Option<Chain> {
         match index.previous() {
+            before if before == self.base.id.index => self.base_known.then_some(self.base.chain),
             before if before == self.last.id.index => Some(self.last.chain),
-            before if before == self.base.id.index && self.base_known => Some(self.base.chain),
             _ => None,
         }
     }
