@@ -171,7 +171,7 @@ impl Wal {
     /// everything in `Recovered` is durable and the identity may be shown to others (C-4, C-17).
     pub fn open(disk: &Disk, dir: &Path, options: Options) -> Result<(Wal, Recovered), WalError> {
         assert!(
-            options.segment_bytes % PAGE_BYTES == 0 && options.segment_bytes >= 2 * PAGE_BYTES,
+            options.segment_bytes.is_multiple_of(PAGE_BYTES) && options.segment_bytes >= 2 * PAGE_BYTES,
             "segments consist of pages, one of them the header's"
         );
         disk.create_dir(dir).map_err(WalError::io("create", dir))?;

@@ -228,7 +228,7 @@ fn c5_a_log_that_conflicts_or_ends_earlier_is_dropped_and_one_that_begins_later_
         let next = entry(Some(&before), 5, b"x");
         twin.wal().push(None, None, std::slice::from_ref(&next)).unwrap();
         twin.wal().commit().unwrap();
-        assert_eq!(twin.open().unwrap().tail, [next.clone()]);
+        assert_eq!(twin.open().unwrap().tail, std::slice::from_ref(&next));
         let read = twin.wal().reader().read(next.header.id.index, 100, at.id, Some(at.chain)).unwrap();
         assert_eq!(read, ReadResult::Entries(vec![next]));
         // The log begins behind `at` now: an older snapshot does not reach it.
