@@ -40,9 +40,36 @@ pub struct Error {
     pub attempts: u32,
 }
 
+impl Error {
+    /// The system cannot wait for sockets; the operation may be under way.
+    pub(crate) fn cannot_wait(error: &std::io::Error) -> Self {
+        Self {
+            status: Status::Unknown,
+            reason: Reason::None,
+            effect: Effect::Unknown,
+            cause: Cause::ConnectionLost,
+            leader: None,
+            endpoint: None,
+            message: format!("this process cannot wait for its sockets: {error}"),
+            attempts: 0,
+        }
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {:?}", self.status as u16, self.reason)
+        let at = self.endpoint.as_deref().map(|endpoint| format!(" at {endpoint}")).unwrap_or_default();
+        match self.cause {
+            Cause::Answered if !self.message.is_empty() => write!(f, "{}{at}: {}", self.status, self.message),
+            Cause::Answered => write!(f, "{}{at} ({})", self.status, self.reason),
+            Cause::Unreachable => write!(f, "no node could be reached; the last tried{at}"),
+            Cause::Deadline if self.reason != Reason::None => {
+                write!(f, "the deadline passed; the last answer{at}: {}", self.reason)
+            }
+            Cause::Deadline => write!(f, "the deadline passed{at}"),
+            Cause::ConnectionLost => write!(f, "the connection{at} ended before the reply came"),
+            Cause::Incompatible => write!(f, "the node{at} does not speak this client's protocol"),
+        }
     }
 }
 

@@ -12,8 +12,10 @@
 mod client;
 mod driver;
 mod error;
+mod link;
 pub mod machine;
 
 pub use client::{Client, Entry, NodeReport, Scan, ScanItem, ScanOptions, Written};
 pub use driver::{Completion, Pipeline, Settings, Submission};
 pub use error::{Cause, Error};
+pub use machine::{EndpointId, Token};

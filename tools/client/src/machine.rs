@@ -1,6 +1,6 @@
 //! The client's decisions, pure: `step(now, input)`, then take the actions with [`Machine::next_action`].
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use protocol::reply::{Effect, Reason, Status};
 use protocol::RequestId;
@@ -165,43 +165,501 @@ pub struct Failure {
 }
 
 /// The client machine: all operations, endpoints and connections of one client.
+///
+/// Every operation is in exactly one place: `waiting` (to be sent, now or at a time), or `sent` (under its request id).
 #[derive(Debug)]
 pub struct Machine {
     settings: Settings,
+    endpoints: Vec<Endpoint>,
+    /// Where operations without an endpoint of their own go: the leader, as far as is known.
+    preferred: EndpointId,
+    waiting: VecDeque<Operation>,
+    sent: BTreeMap<RequestId, Operation>,
+    last_request: RequestId,
+    /// No operation's deadline, retry or attempt ends before this; looked at again when it passes.
+    alarm: Time,
+    /// Since when no endpoint has been reachable.
+    unreachable_since: Option<Time>,
+    random: u64,
     actions: VecDeque<Action>,
+}
+
+#[derive(Debug)]
+struct Endpoint {
+    address: String,
+    link: Link,
+    life: u32,
+    failures: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Link {
+    /// Nobody has asked for it.
+    Idle,
+    /// Under way since then.
+    Connecting(Time),
+    Open,
+    /// Failed; not tried before then.
+    Down(Time),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Operation {
+    token: Token,
+    kind: Kind,
+    deadline: Time,
+    only: Option<EndpointId>,
+    attempts: u32,
+    /// Answers that sent it elsewhere; they slow down.
+    refusals: u32,
+    /// An attempt may have been executed.
+    uncertain: bool,
+    /// Not to be sent before then.
+    not_before: Time,
+    /// The connection of the attempt under way, and when it was sent.
+    attempt: Option<(ConnectionId, Time)>,
+    /// What the last attempt met.
+    reason: Reason,
+    cause: Cause,
+    endpoint: Option<EndpointId>,
+}
+
+/// Most endpoints that are remembered; redirects to more are answered as they are.
+const ENDPOINTS_MAX: usize = 64;
+/// Pause before an operation that was refused for certain is sent again: doubles up to the maximum.
+const RETRY_MIN: Span = Span(2_000_000);
+const RETRY_MAX: Span = Span(100_000_000);
+/// Pause before an endpoint that could not be reached is tried again: doubles up to the maximum.
+const REDIAL_MIN: Span = Span(5_000_000);
+const REDIAL_MAX: Span = Span(500_000_000);
+/// Redirects that are followed at once; more mean that nodes disagree about the leader.
+const QUICK_REDIRECTS: u32 = 3;
+
+impl Time {
+    fn plus(self, span: Span) -> Self {
+        Self(self.0.saturating_add(span.0))
+    }
 }
 
 impl Machine {
     /// A machine that knows the endpoints of its settings and has no connection yet.
+    ///
+    /// Panics without an endpoint.
     pub fn new(settings: Settings) -> Self {
-        Self { settings, actions: VecDeque::new() }
+        assert!(!settings.endpoints.is_empty(), "a client needs an endpoint to start from");
+        let new = |address: &String| Endpoint { address: address.clone(), link: Link::Idle, life: 0, failures: 0 };
+        Self {
+            endpoints: settings.endpoints.iter().map(new).collect(),
+            preferred: EndpointId(0),
+            waiting: VecDeque::new(),
+            sent: BTreeMap::new(),
+            last_request: RequestId(0),
+            alarm: Time(u64::MAX),
+            unreachable_since: None,
+            random: settings.seed | 1,
+            actions: VecDeque::new(),
+            settings,
+        }
     }
 
     /// Takes one input; then take all actions with [`Self::next_action`].
-    pub fn step(&mut self, _now: Time, _input: Input<'_>) {}
+    pub fn step(&mut self, now: Time, input: Input<'_>) {
+        match input {
+            Input::Tick => {}
+            Input::Submit { token, kind, deadline, only } => self.submit(now, token, kind, deadline, only),
+            Input::Connected(connection) => self.connected(connection),
+            Input::Closed { connection, sent, incompatible } => self.closed(now, connection, sent, incompatible),
+            Input::Reply { connection, request, status, reason, effect: _, leader } => {
+                self.replied(now, connection, request, status, reason, leader);
+            }
+        }
+        if now >= self.alarm {
+            self.expire(now);
+        }
+        self.dispatch(now);
+    }
 
     /// The next thing to do; none = the last input has been dealt with.
     pub fn next_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
     }
 
+    /// Takes the `Answered` end out of the actions, if the last input brought one, ahead of the others: a driver wants
+    /// it while it still holds the reply.
+    pub fn take_answered(&mut self) -> Option<(Token, EndpointId, u32)> {
+        let is_end = |action: &Action| matches!(action, Action::Done { end: End::Answered { .. }, .. });
+        let position = self.actions.iter().position(is_end)?;
+        match self.actions.remove(position) {
+            Some(Action::Done { token, end: End::Answered { endpoint, attempts } }) => {
+                Some((token, endpoint, attempts))
+            }
+            _ => None,
+        }
+    }
+
     /// When `Input::Tick` is wanted at the latest.
     pub fn next_deadline(&self) -> Option<Time> {
-        None
+        (self.alarm < Time(u64::MAX)).then_some(self.alarm)
     }
 
     /// The `host:port` of an endpoint.
     pub fn address(&self, endpoint: EndpointId) -> &str {
-        &self.settings.endpoints[endpoint.0 as usize]
+        &self.endpoints[endpoint.0 as usize].address
     }
 
-    /// The endpoint of an address, added if it is new.
-    pub fn endpoint(&mut self, _address: &str) -> Option<EndpointId> {
-        None
+    /// The endpoint of an address, added if it is new. None: too many are known already.
+    pub fn endpoint(&mut self, address: &str) -> Option<EndpointId> {
+        let known = self.endpoints.iter().position(|endpoint| endpoint.address == address);
+        if known.is_none() && self.endpoints.len() < ENDPOINTS_MAX {
+            let endpoint = Endpoint { address: address.to_owned(), link: Link::Idle, life: 0, failures: 0 };
+            self.endpoints.push(endpoint);
+            return u32::try_from(self.endpoints.len() - 1).ok().map(EndpointId);
+        }
+        known.and_then(|position| u32::try_from(position).ok()).map(EndpointId)
     }
 
     /// Operations that have not ended.
     pub fn pending(&self) -> usize {
-        0
+        self.waiting.len() + self.sent.len()
     }
+
+    fn submit(&mut self, now: Time, token: Token, kind: Kind, deadline: Time, only: Option<EndpointId>) {
+        self.alarm = self.alarm.min(deadline);
+        self.waiting.push_back(Operation {
+            token,
+            kind,
+            deadline,
+            only,
+            attempts: 0,
+            refusals: 0,
+            uncertain: false,
+            not_before: now,
+            attempt: None,
+            reason: Reason::None,
+            cause: Cause::Deadline,
+            endpoint: None,
+        });
+    }
+
+    fn link(&mut self, endpoint: EndpointId) -> &mut Endpoint {
+        &mut self.endpoints[endpoint.0 as usize]
+    }
+
+    fn is_current(&self, connection: ConnectionId) -> bool {
+        self.endpoints.get(connection.endpoint.0 as usize).is_some_and(|endpoint| endpoint.life == connection.life)
+    }
+
+    fn connected(&mut self, connection: ConnectionId) {
+        if self.is_current(connection) {
+            let endpoint = self.link(connection.endpoint);
+            (endpoint.link, endpoint.failures) = (Link::Open, 0);
+            self.unreachable_since = None;
+        }
+    }
+
+    fn closed(&mut self, now: Time, connection: ConnectionId, sent: RequestId, incompatible: bool) {
+        if !self.is_current(connection) {
+            return;
+        }
+        let cause = if incompatible { Cause::Incompatible } else { Cause::Unreachable };
+        self.mark_down(now, connection.endpoint);
+        let on_it = |operation: &Operation| operation.attempt.is_some_and(|(on, _)| on == connection);
+        let ended: Vec<RequestId> =
+            self.sent.iter().filter(|(_, operation)| on_it(operation)).map(|(request, _)| *request).collect();
+        for request in ended {
+            let mut operation = self.sent.remove(&request).expect("just listed");
+            operation.attempt = None;
+            if request > sent {
+                // Its frame never left whole: certainly not executed.
+                operation.attempts -= 1;
+                operation.cause = cause;
+                self.again(operation, now);
+            } else {
+                operation.cause = Cause::ConnectionLost;
+                self.unsettled(operation, now);
+            }
+        }
+        // Who asks for this endpoint alone has nowhere else to go.
+        let mut stay = VecDeque::with_capacity(self.waiting.len());
+        for mut operation in std::mem::take(&mut self.waiting) {
+            if operation.only == Some(connection.endpoint) {
+                (operation.cause, operation.endpoint) = (cause, Some(connection.endpoint));
+                self.fail(operation);
+            } else {
+                if operation.attempts == 0 {
+                    (operation.cause, operation.endpoint) = (cause, Some(connection.endpoint));
+                }
+                stay.push_back(operation);
+            }
+        }
+        self.waiting.append(&mut stay);
+    }
+
+    fn mark_down(&mut self, now: Time, at: EndpointId) {
+        let endpoint = self.link(at);
+        let pause = doubled(REDIAL_MIN, endpoint.failures, REDIAL_MAX);
+        endpoint.failures = endpoint.failures.saturating_add(1);
+        let until = now.plus(Span(pause));
+        self.link(at).link = Link::Down(until);
+        self.alarm = self.alarm.min(until);
+        if !self.endpoints.iter().any(|endpoint| endpoint.link == Link::Open) {
+            self.unreachable_since.get_or_insert(now);
+        }
+        if self.preferred == at {
+            self.prefer_another(now);
+        }
+    }
+
+    /// Goes on with the next endpoint that is not known to be down, or else the one whose time to try comes first.
+    fn prefer_another(&mut self, now: Time) {
+        let count = self.endpoints.len();
+        let ready = |endpoint: &Endpoint| !matches!(endpoint.link, Link::Down(until) if until > now);
+        let after = (1..=count).map(|step| (self.preferred.0 as usize + step) % count);
+        let next = after.clone().find(|position| ready(&self.endpoints[*position])).or_else(|| {
+            after.min_by_key(|position| match self.endpoints[*position].link {
+                Link::Down(until) => until,
+                Link::Idle | Link::Connecting(_) | Link::Open => Time(0),
+            })
+        });
+        let position = next.expect("there is an endpoint");
+        self.preferred = EndpointId(u32::try_from(position).expect("few endpoints"));
+    }
+
+    fn replied(
+        &mut self,
+        now: Time,
+        connection: ConnectionId,
+        request: RequestId,
+        status: Status,
+        reason: Reason,
+        leader: Option<&str>,
+    ) {
+        let mine =
+            self.sent.get(&request).is_some_and(|operation| operation.attempt.is_some_and(|(on, _)| on == connection));
+        if !mine {
+            // Late or invented: its operation has ended or is under way elsewhere.
+            return;
+        }
+        let mut operation = self.sent.remove(&request).expect("just looked up");
+        operation.attempt = None;
+        (operation.reason, operation.cause) = (reason, Cause::Answered);
+        match status {
+            Status::Redirect if self.settings.follow_redirects && operation.only.is_none() => {
+                self.redirected(operation, now, connection.endpoint, leader);
+            }
+            Status::NotExecuted if is_passing(reason) && operation.only.is_none() && self.settings.follow_redirects => {
+                self.redirected(operation, now, connection.endpoint, leader);
+            }
+            Status::Unknown if operation.kind != Kind::Write => {
+                operation.uncertain |= operation.kind == Kind::Repeatable;
+                self.refused(operation, now);
+            }
+            _ => self.answered(operation, connection.endpoint),
+        }
+    }
+
+    /// Certainly not executed there: goes to the leader that was named, or elsewhere after a pause.
+    fn redirected(&mut self, operation: Operation, now: Time, from: EndpointId, leader: Option<&str>) {
+        let named = leader.and_then(|address| self.endpoint(address)).filter(|named| *named != from);
+        match named {
+            Some(named) if operation.refusals < QUICK_REDIRECTS => {
+                self.preferred = named;
+                self.again(Operation { refusals: operation.refusals + 1, ..operation }, now);
+            }
+            Some(named) => {
+                self.preferred = named;
+                self.refused(operation, now);
+            }
+            None => {
+                if self.preferred == from {
+                    self.prefer_another(now);
+                }
+                self.refused(operation, now);
+            }
+        }
+    }
+
+    /// Sends it again after a pause that doubles, spread by a third.
+    fn refused(&mut self, operation: Operation, now: Time) {
+        let pause = doubled(RETRY_MIN, operation.refusals, RETRY_MAX);
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        let spread = self.random % (pause / 3 + 1);
+        let at = now.plus(Span(pause - spread));
+        self.again(Operation { refusals: operation.refusals.saturating_add(1), ..operation }, at);
+    }
+
+    fn again(&mut self, mut operation: Operation, at: Time) {
+        operation.not_before = at;
+        self.alarm = self.alarm.min(at).min(operation.deadline);
+        self.waiting.push_back(operation);
+    }
+
+    /// An attempt that may have been executed has no answer.
+    fn unsettled(&mut self, mut operation: Operation, now: Time) {
+        match operation.kind {
+            Kind::Read => self.again(operation, now),
+            Kind::Repeatable => {
+                operation.uncertain = true;
+                self.again(operation, now);
+            }
+            Kind::Write => {
+                operation.uncertain = true;
+                self.fail(operation);
+            }
+        }
+    }
+
+    fn answered(&mut self, operation: Operation, endpoint: EndpointId) {
+        let end = End::Answered { endpoint, attempts: operation.attempts };
+        self.actions.push_back(Action::Done { token: operation.token, end });
+    }
+
+    fn fail(&mut self, operation: Operation) {
+        let (status, effect) = match operation.uncertain {
+            true => (Status::Unknown, Effect::Unknown),
+            false => (Status::NotExecuted, Effect::None),
+        };
+        let known = operation.endpoint.is_some_and(|endpoint| endpoint != self.preferred);
+        let failure = Failure {
+            status,
+            reason: operation.reason,
+            effect,
+            cause: operation.cause,
+            endpoint: operation.endpoint,
+            leader: (known && operation.reason == Reason::NotLeader).then_some(self.preferred),
+            attempts: operation.attempts,
+        };
+        self.actions.push_back(Action::Done { token: operation.token, end: End::Failed(failure) });
+    }
+
+    /// Ends what has passed its deadline, moves reads away from nodes that do not answer, gives up connecting where
+    /// that takes too long, and finds out when the next of these is due.
+    fn expire(&mut self, now: Time) {
+        self.alarm = Time(u64::MAX);
+        for position in 0..self.endpoints.len() {
+            let endpoint = &self.endpoints[position];
+            match endpoint.link {
+                Link::Connecting(since) if now >= since.plus(self.settings.connect_timeout) => {
+                    let id = EndpointId(u32::try_from(position).expect("few endpoints"));
+                    let connection = ConnectionId { endpoint: id, life: endpoint.life };
+                    self.actions.push_back(Action::Disconnect(connection));
+                    self.closed(now, connection, RequestId(0), false);
+                }
+                Link::Connecting(since) => self.alarm = self.alarm.min(since.plus(self.settings.connect_timeout)),
+                Link::Down(until) if until > now => self.alarm = self.alarm.min(until),
+                Link::Idle | Link::Open | Link::Down(_) => {}
+            }
+        }
+        self.expire_sent(now);
+        self.expire_waiting(now);
+    }
+
+    fn expire_sent(&mut self, now: Time) {
+        let patience = self.settings.read_attempt_timeout;
+        let due = |operation: &Operation| {
+            let since = operation.attempt.map_or(now, |(_, since)| since);
+            let patient = if operation.kind == Kind::Read { since.plus(patience) } else { Time(u64::MAX) };
+            operation.deadline.min(patient)
+        };
+        let late: Vec<RequestId> =
+            self.sent.iter().filter(|(_, operation)| due(operation) <= now).map(|(request, _)| *request).collect();
+        for request in late {
+            let mut operation = self.sent.remove(&request).expect("just listed");
+            let at = operation.attempt.take().map(|(connection, _)| connection.endpoint);
+            operation.cause = Cause::Deadline;
+            if operation.deadline <= now {
+                operation.uncertain |= operation.kind != Kind::Read;
+                self.fail(operation);
+            } else {
+                if at == Some(self.preferred) {
+                    self.prefer_another(now);
+                }
+                self.again(operation, now);
+            }
+        }
+        self.alarm = self.sent.values().map(due).min().map_or(self.alarm, |next| self.alarm.min(next));
+    }
+
+    fn expire_waiting(&mut self, now: Time) {
+        let patience = self.settings.unreachable_patience;
+        let hopeless = match (self.unreachable_since, patience) {
+            (Some(since), Some(patience)) => {
+                let until = since.plus(patience);
+                if now < until && !self.waiting.is_empty() {
+                    self.alarm = self.alarm.min(until);
+                }
+                now >= until
+            }
+            _ => false,
+        };
+        for operation in std::mem::take(&mut self.waiting) {
+            if operation.deadline <= now || hopeless {
+                self.fail(operation);
+            } else {
+                self.alarm = self.alarm.min(operation.deadline);
+                if operation.not_before > now {
+                    self.alarm = self.alarm.min(operation.not_before);
+                }
+                self.waiting.push_back(operation);
+            }
+        }
+    }
+
+    /// Sends what may be sent, and connects where something waits.
+    fn dispatch(&mut self, now: Time) {
+        for _ in 0..self.waiting.len() {
+            let operation = self.waiting.pop_front().expect("counted");
+            let target = operation.only.unwrap_or(self.preferred);
+            if operation.not_before > now {
+                self.waiting.push_back(operation);
+                continue;
+            }
+            match self.link(target).link {
+                Link::Open => self.send(now, operation, target),
+                Link::Connecting(_) => self.waiting.push_back(operation),
+                Link::Down(until) if until > now => self.waiting.push_back(operation),
+                Link::Idle | Link::Down(_) => {
+                    self.connect(now, target);
+                    self.waiting.push_back(operation);
+                }
+            }
+        }
+    }
+
+    fn connect(&mut self, now: Time, target: EndpointId) {
+        let endpoint = self.link(target);
+        endpoint.life += 1;
+        endpoint.link = Link::Connecting(now);
+        let connection = ConnectionId { endpoint: target, life: endpoint.life };
+        self.alarm = self.alarm.min(now.plus(self.settings.connect_timeout));
+        self.actions.push_back(Action::Connect(connection));
+    }
+
+    fn send(&mut self, now: Time, mut operation: Operation, target: EndpointId) {
+        self.last_request.0 += 1;
+        let request = self.last_request;
+        let connection = ConnectionId { endpoint: target, life: self.link(target).life };
+        operation.attempts += 1;
+        operation.endpoint = Some(target);
+        operation.attempt = Some((connection, now));
+        if operation.kind == Kind::Read {
+            self.alarm = self.alarm.min(now.plus(self.settings.read_attempt_timeout));
+        }
+        let left_ms = operation.deadline.0.saturating_sub(now.0) / 1_000_000;
+        let deadline_ms = u32::try_from(left_ms).unwrap_or(u32::MAX).max(1);
+        self.actions.push_back(Action::Send { connection, request, token: operation.token, deadline_ms });
+        self.sent.insert(request, operation);
+    }
+}
+
+/// `first`, doubled `times` times, at most `most`; in nanoseconds.
+fn doubled(first: Span, times: u32, most: Span) -> u64 {
+    first.0.saturating_mul(1_u64.checked_shl(times).unwrap_or(u64::MAX)).min(most.0)
+}
+
+/// Whether a refusal may be gone when it is asked again.
+fn is_passing(reason: Reason) -> bool {
+    !matches!(reason, Reason::NoSpace | Reason::Unsupported | Reason::WrongCluster | Reason::Version | Reason::Deadline)
 }

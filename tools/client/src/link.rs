@@ -1,0 +1,192 @@
+//! One connection: HELLO, frames out and in. Sockets are non-blocking; waiting is the pipeline's.
+
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::net::ToSocketAddrs;
+
+use mio::net::TcpStream;
+use mio::{Interest, Registry};
+use protocol::format::{negotiate, Hello, HelloReply};
+use protocol::frame;
+use protocol::kind::Kind;
+use protocol::reply::Reply;
+use protocol::RequestId;
+
+use crate::machine::ConnectionId;
+
+/// A connection, open or opening. Its HELLO is the first thing in the output.
+#[derive(Debug)]
+pub(crate) struct Link {
+    id: ConnectionId,
+    stream: TcpStream,
+    welcome: bool,
+    out: Vec<u8>,
+    written: usize,
+    /// Where each queued request ends in `out`.
+    ends: VecDeque<(usize, RequestId)>,
+    /// The last request whose whole frame the system has taken.
+    sent: RequestId,
+    input: Vec<u8>,
+    filled: usize,
+    parsed: usize,
+    /// The socket said that it has nothing more.
+    drained: bool,
+    /// The other side has closed: read on until the end shows, no further event will tell.
+    closing: bool,
+}
+
+/// What a connection brought.
+#[derive(Debug)]
+pub(crate) enum Arrived<'a> {
+    /// Nothing more for now.
+    Nothing,
+    /// The server accepted the HELLO.
+    Welcome,
+    /// A reply.
+    Reply(Reply<'a>),
+}
+
+/// The connection has ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// The other side does not speak raftkv, or no version that this one speaks.
+    pub(crate) incompatible: bool,
+}
+
+const READ_BYTES: usize = 64 * 1024;
+
+impl Link {
+    /// Starts to connect to the first address of `address`.
+    pub(crate) fn open(id: ConnectionId, address: &str, registry: &Registry) -> io::Result<Self> {
+        let resolved = address.to_socket_addrs()?.next();
+        let target = resolved.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no address"))?;
+        let mut stream = TcpStream::connect(target)?;
+        let _ = stream.set_nodelay(true);
+        let token = mio::Token(id.endpoint.0 as usize);
+        registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
+        let mut out = Vec::with_capacity(READ_BYTES);
+        Hello::client().encode(&mut out);
+        let (ends, sent) = (VecDeque::new(), RequestId(0));
+        let input = vec![0; READ_BYTES];
+        Ok(Self {
+            id,
+            stream,
+            welcome: false,
+            out,
+            written: 0,
+            ends,
+            sent,
+            input,
+            filled: 0,
+            parsed: 0,
+            drained: false,
+            closing: false,
+        })
+    }
+
+    pub(crate) fn id(&self) -> ConnectionId {
+        self.id
+    }
+
+    /// The last request that may have arrived.
+    pub(crate) fn sent(&self) -> RequestId {
+        self.sent
+    }
+
+    /// An event said that the other side has closed.
+    pub(crate) fn set_closing(&mut self) {
+        self.closing = true;
+    }
+
+    /// Queues a request.
+    pub(crate) fn push(&mut self, request: RequestId, encode: impl FnOnce(&mut Vec<u8>)) {
+        encode(&mut self.out);
+        self.ends.push_back((self.out.len(), request));
+    }
+
+    /// Writes what is queued, as far as the socket takes it.
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        while self.written < self.out.len() {
+            match self.stream.write(&self.out[self.written..]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(bytes) => self.written += bytes,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // Also while the connection is still opening.
+                Err(error) if is_not_yet(&error) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        while self.ends.front().is_some_and(|(end, _)| *end <= self.written) {
+            self.sent = self.ends.pop_front().expect("looked at").1;
+        }
+        if self.written == self.out.len() {
+            self.out.clear();
+            self.written = 0;
+        }
+        Ok(())
+    }
+
+    /// The next thing that the connection brings.
+    pub(crate) fn next(&mut self, frame_bytes_max: usize) -> Result<Arrived<'_>, Ended> {
+        let incompatible = |_| Ended { incompatible: true };
+        loop {
+            let unread = &self.input[self.parsed..self.filled];
+            let whole = frame::needed(unread, frame_bytes_max).map_err(incompatible)?;
+            if unread.len() >= whole && frame::split(unread, frame_bytes_max).map_err(incompatible)?.is_some() {
+                let start = self.parsed;
+                self.parsed += whole;
+                return self.arrived(start, frame_bytes_max);
+            }
+            if self.drained {
+                // The next event tells when there is more.
+                self.drained = false;
+                return Ok(Arrived::Nothing);
+            }
+            self.fill(whole)?;
+        }
+    }
+
+    /// Reads once, into a buffer that holds at least a frame of `whole` bytes.
+    fn fill(&mut self, whole: usize) -> Result<(), Ended> {
+        if self.parsed > 0 {
+            self.input.copy_within(self.parsed..self.filled, 0);
+            (self.filled, self.parsed) = (self.filled - self.parsed, 0);
+        }
+        if self.input.len() < whole.max(self.filled + 1) {
+            self.input.resize(whole.max(READ_BYTES), 0);
+        }
+        match self.stream.read(&mut self.input[self.filled..]) {
+            Ok(0) => return Err(Ended { incompatible: false }),
+            Ok(bytes) => {
+                self.filled += bytes;
+                // A short read has emptied the socket; the next event tells when there is more.
+                self.drained = self.filled < self.input.len() && !self.closing;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if is_not_yet(&error) => self.drained = true,
+            Err(_) => return Err(Ended { incompatible: false }),
+        }
+        Ok(())
+    }
+
+    fn arrived(&mut self, start: usize, frame_bytes_max: usize) -> Result<Arrived<'_>, Ended> {
+        let split = frame::split(&self.input[start..self.filled], frame_bytes_max);
+        let (frame, _) = split.ok().flatten().expect("looked at");
+        let wrong = Err(Ended { incompatible: true });
+        match frame.kind() {
+            Ok(Kind::Reply) if self.welcome => Reply::decode(&frame).map(Arrived::Reply).or(wrong),
+            Ok(_) if !self.welcome => match HelloReply::decode(&frame) {
+                Ok(HelloReply::Accepted(theirs)) if negotiate(&Hello::client(), &theirs).is_ok() => {
+                    self.welcome = true;
+                    Ok(Arrived::Welcome)
+                }
+                _ => wrong,
+            },
+            _ => wrong,
+        }
+    }
+}
+
+fn is_not_yet(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::NotConnected)
+}
