@@ -73,8 +73,7 @@ pub const LOG_LINES_QUEUED_MAX: usize = 8 * 1024;
 pub const FORMAT_RESEND_MS: u64 = 250;
 /// A view that was not read for so long is closed, in milliseconds (C-21).
 pub const VIEW_IDLE_MS: u64 = 30_000;
-/// A permission to read that has not come after so long is asked for anew, in milliseconds: asking has no effect, so
-/// a lost question or answer costs only this.
+/// A refused permission to read is asked for anew after so long, in milliseconds, or as soon as there is a new leader.
 pub const READ_RETRY_MS: u64 = 100;
 
 // --- connections between nodes (net/peer.rs, server/peers.rs); sizes in bytes, per connection (C-27) ---

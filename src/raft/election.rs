@@ -258,7 +258,7 @@ impl Raft {
                 follower.leader = None;
                 let tokens: Vec<u64> = {
                     let forwarded = &mut follower.forwarded;
-                    let asked = forwarded.asked.drain(..).flat_map(|(_, _, tokens)| tokens);
+                    let asked = forwarded.asked.drain(..).flat_map(|asked| asked.tokens);
                     asked.chain(forwarded.arrived.drain(..)).collect()
                 };
                 for token in tokens {

@@ -32,8 +32,19 @@ pub(super) struct Reads {
 pub(super) struct Forwarded {
     /// Arrived since the leader was last asked.
     pub(super) arrived: Vec<u64>,
-    /// Asked: the context, which is never used again, when, and the tokens.
-    pub(super) asked: Vec<(u64, Time, Vec<u64>)>,
+    /// Asked, and not answered.
+    pub(super) asked: Vec<Asked>,
+}
+
+/// Reads that arrived together. Every question was asked after they had arrived, so the answer to any of them will do:
+/// where a round trip takes longer than the patience, it is always an older question's answer that comes.
+#[derive(Debug)]
+pub(super) struct Asked {
+    /// The context of each time it was asked; none is ever used again.
+    contexts: Vec<u64>,
+    /// When it was last asked.
+    at: Time,
+    pub(super) tokens: Vec<u64>,
 }
 
 impl Raft {
@@ -60,7 +71,7 @@ impl Raft {
                     .collect()
             }
             Role::Follower(follower) => {
-                let asked = follower.forwarded.asked.drain(..).flat_map(|(_, _, tokens)| tokens);
+                let asked = follower.forwarded.asked.drain(..).flat_map(|asked| asked.tokens);
                 asked.chain(follower.forwarded.arrived.drain(..)).collect()
             }
             Role::PreCandidate(_) | Role::Candidate(_) => Vec::new(),
@@ -85,9 +96,8 @@ impl Raft {
         if follower.leader != Some(from) {
             return;
         }
-        let asked = &mut follower.forwarded.asked;
-        let Some(position) = asked.iter().position(|(known, _, _)| *known == context) else { return };
-        let (_, _, tokens) = asked.swap_remove(position);
+        let answered = follower.forwarded.asked.extract_if(.., |asked| asked.contexts.contains(&context));
+        let tokens: Vec<u64> = answered.flat_map(|asked| asked.tokens).collect();
         for token in tokens {
             match index {
                 Some(index) => self.reads_done.push(ReadState { token, result: Ok(index) }),
@@ -145,22 +155,27 @@ impl Raft {
         let Role::Follower(follower) = &mut self.role else { return };
         let Some(leader) = follower.leader else { return };
         let forwarded = &mut follower.forwarded;
-        for (_, _, tokens) in forwarded.asked.extract_if(.., |(_, asked, _)| now.since(*asked) >= patience) {
-            forwarded.arrived.extend(tokens);
-        }
-        if forwarded.arrived.is_empty() {
+        let overdue = |asked: &Asked| now.since(asked.at) >= patience;
+        if forwarded.arrived.is_empty() && !forwarded.asked.iter().any(overdue) {
             return;
         }
         self.context = self.context.wrapping_add(1);
         let context = self.context;
-        forwarded.asked.push((context, now, std::mem::take(&mut forwarded.arrived)));
+        for asked in forwarded.asked.iter_mut().filter(|asked| overdue(asked)) {
+            asked.contexts.push(context);
+            asked.at = now;
+        }
+        if !forwarded.arrived.is_empty() {
+            let tokens = std::mem::take(&mut forwarded.arrived);
+            forwarded.asked.push(Asked { contexts: vec![context], at: now, tokens });
+        }
         self.send(leader, Message::ReadIndex { context });
     }
 
     /// Follower: when [`Raft::forward_reads`] has something to ask again.
     pub(super) fn forwarded_deadline(&self) -> Time {
         let Role::Follower(follower) = &self.role else { return Time::NEVER };
-        let oldest = follower.forwarded.asked.iter().map(|(_, asked, _)| *asked).min();
+        let oldest = follower.forwarded.asked.iter().map(|asked| asked.at).min();
         oldest.map_or(Time::NEVER, |asked| asked + self.settings.heartbeat.times(2))
     }
 }
@@ -195,7 +210,69 @@ impl LogClock {
 
 #[cfg(test)]
 mod tests {
+    use protocol::message::{AppendEntries, Envelope};
+    use protocol::{Chain, ClusterId, EntryId, Incarnation, Term};
+
     use super::*;
+    use crate::raft::{Input, Ready, Recovered, Settings};
+
+    #[test]
+    fn c18_the_answer_to_an_older_question_will_do() {
+        let voters: Vec<NodeId> = (0..3).map(NodeId).collect();
+        let heartbeat = Span::millis(100);
+        let settings = Settings {
+            id: NodeId(1),
+            cluster: ClusterId(1),
+            incarnation: Incarnation(1),
+            voters,
+            election_timeout_min: Span::secs(1),
+            heartbeat,
+            append_bytes_max: 1000,
+            inflight_bytes_max: 1000,
+            inflight_messages_max: 8,
+            tail_bytes_max: 1000,
+            uncommitted_bytes_max: 1000,
+            seed: 1,
+        };
+        let mut now = Time(0);
+        let mut follower = Raft::new(now, settings, Recovered::empty(Chain(1)));
+        let mut ready = Ready::default();
+        let from_leader = |message| {
+            let (cluster, incarnation) = (ClusterId(1), Incarnation(1));
+            Input::Message(Envelope { cluster, incarnation, from: NodeId(0), to: NodeId(1), term: Term(1), message })
+        };
+        let heartbeat_message = Message::AppendEntries(AppendEntries {
+            round: Round(1),
+            lease_span_us: 0,
+            heartbeat: true,
+            previous: EntryId::default(),
+            previous_chain: Chain(0),
+            commit: Index(0),
+            digest_index: Index(0),
+            digest: 0,
+            entries: Vec::new(),
+        });
+        follower.step(now, from_leader(heartbeat_message));
+        follower.ready(now, &mut ready);
+        let sequence = ready.append.take().expect("the term").sequence;
+        follower.step(now, Input::Persisted { sequence, queue_us: 0, sync_us: 0 });
+        follower.step(now, Input::Read { token: 7 });
+        let mut contexts = Vec::new();
+        for _ in 0..3 {
+            follower.ready(now, &mut ready);
+            contexts.extend(ready.messages.iter().filter_map(|envelope| match envelope.message {
+                Message::ReadIndex { context } => Some(context),
+                _ => None,
+            }));
+            now += heartbeat.times(2);
+        }
+        assert_eq!(contexts.len(), 3, "asked again and again: {contexts:?}");
+        let answer = Message::ReadIndexReply { context: contexts[0], index: Some(Index(4)) };
+        follower.step(now, from_leader(answer.clone()));
+        follower.step(now, from_leader(answer));
+        follower.ready(now, &mut ready);
+        assert_eq!(ready.reads, [ReadState { token: 7, result: Ok(Index(4)) }], "once");
+    }
 
     #[test]
     fn c25_a_wall_clock_that_jumps_moves_log_time_by_a_tenth_at_most() {

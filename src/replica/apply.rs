@@ -24,7 +24,7 @@ impl Replica {
             effects.stop = Some(Stop { exit_code: EXIT_IMPOSSIBLE, text: stop.to_string() });
         }
         for state in ready.reads.drain(..) {
-            self.reads.answered(state.token, state.result.ok());
+            self.reads.answered(now, state.token, state.result.ok());
         }
         effects.more |= !ready.committed.is_empty();
         for entry in ready.committed.drain(..) {

@@ -360,6 +360,9 @@ impl std::fmt::Debug for Replica {
         f.debug_struct("Replica")
             .field("id", &self.settings.id)
             .field("formation", &self.formation)
+            .field("pending", &self.pending)
+            .field("parked", &self.parked)
+            .field("reads", &self.reads)
             .finish_non_exhaustive()
     }
 }

@@ -38,8 +38,7 @@ pub(super) struct Refused {
 /// All permissions under way. Bounded by the io loops' credits.
 #[derive(Debug, Default)]
 pub(super) struct Reads {
-    /// By raft's token: unique for the process and never reused. A repeated question keeps its token: an answer to any of
-    /// them is about a round that began after the read had arrived.
+    /// By raft's token: unique for the process and never reused.
     waiting: BTreeMap<u64, Read>,
     next_token: u64,
     /// Of those in `waiting`, how many are granted.
@@ -50,46 +49,51 @@ pub(super) struct Reads {
 struct Read {
     reader: Reader,
     deadline: Time,
-    /// When to ask (again); meaningless once granted.
-    ask_at: Time,
-    patience: Span,
-    granted: Option<Index>,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// To be asked for (again) at this time: it is new, or was refused.
+    AskAt(Time),
+    /// Raft has the question, and answers it or refuses it: it repeats what is lost on the way by itself.
+    Asked,
+    /// What must be applied before it is read.
+    Granted(Index),
 }
 
 impl Reads {
     /// A new reader; its permission is asked for by the next [`Reads::ask`].
     pub(super) fn add(&mut self, now: Time, reader: Reader, deadline: Time) {
-        let patience = Span::millis(READ_RETRY_MS);
-        let read = Read { reader, deadline, ask_at: now, patience, granted: None };
-        self.waiting.insert(self.next_token, read);
+        self.waiting.insert(self.next_token, Read { reader, deadline, state: State::AskAt(now) });
         self.next_token += 1;
     }
 
-    /// The tokens to ask raft for now: new ones, refused ones, and those that have had no answer for long.
+    /// The tokens to ask raft for now.
     pub(super) fn ask(&mut self, now: Time, tokens: &mut Vec<u64>) {
-        for (token, read) in self.waiting.iter_mut().filter(|(_, read)| read.granted.is_none() && read.ask_at <= now) {
-            tokens.push(*token);
-            read.ask_at = now + read.patience;
-            read.patience = read.patience.times(2);
-        }
-    }
-
-    /// Everything that is not granted is asked for again at once: there is a new leader.
-    pub(super) fn leader_changed(&mut self, now: Time) {
-        for read in self.waiting.values_mut().filter(|read| read.granted.is_none()) {
-            read.ask_at = now;
-            read.patience = Span::millis(READ_RETRY_MS);
-        }
-    }
-
-    /// Raft's answer. A refusal is asked for again when its time comes.
-    pub(super) fn answered(&mut self, token: u64, index: Option<Index>) {
-        if let (Some(read), Some(index)) = (self.waiting.get_mut(&token), index) {
-            if read.granted.is_none() {
-                read.granted = Some(index);
-                self.granted += 1;
+        for (token, read) in &mut self.waiting {
+            if matches!(read.state, State::AskAt(at) if at <= now) {
+                tokens.push(*token);
+                read.state = State::Asked;
             }
         }
+    }
+
+    /// There is a new leader: what was refused is asked for again at once.
+    pub(super) fn leader_changed(&mut self, now: Time) {
+        for read in self.waiting.values_mut().filter(|read| matches!(read.state, State::AskAt(_))) {
+            read.state = State::AskAt(now);
+        }
+    }
+
+    /// Raft's answer; none is a refusal.
+    pub(super) fn answered(&mut self, now: Time, token: u64, index: Option<Index>) {
+        let Some(read) = self.waiting.get_mut(&token) else { return };
+        read.state = match index {
+            Some(index) => State::Granted(index),
+            None => State::AskAt(now + Span::millis(READ_RETRY_MS)),
+        };
+        self.granted += usize::from(index.is_some());
     }
 
     /// Takes out what may be read now that everything up to `applied` is published.
@@ -97,8 +101,8 @@ impl Reads {
         if self.granted == 0 {
             return;
         }
-        self.waiting.retain(|_, read| match read.granted {
-            Some(index) if index <= applied => {
+        self.waiting.retain(|_, read| match read.state {
+            State::Granted(index) if index <= applied => {
                 ready.push((read.reader, index));
                 false
             }
@@ -123,12 +127,15 @@ impl Reads {
     }
 
     pub(super) fn next_deadline(&self) -> Time {
-        let due = |read: &Read| if read.granted.is_some() { read.deadline } else { read.deadline.min(read.ask_at) };
+        let due = |read: &Read| match read.state {
+            State::AskAt(at) => read.deadline.min(at),
+            State::Asked | State::Granted(_) => read.deadline,
+        };
         self.waiting.values().map(due).min().unwrap_or(Time::NEVER)
     }
 
     fn count_granted(&mut self) {
-        self.granted = self.waiting.values().filter(|read| read.granted.is_some()).count();
+        self.granted = self.waiting.values().filter(|read| matches!(read.state, State::Granted(_))).count();
     }
 }
 
@@ -154,7 +161,7 @@ mod tests {
         let mut ready = Vec::new();
         reads.take_ready(Index(9), &mut ready);
         assert_eq!(ready, [], "not granted yet");
-        reads.answered(0, Some(Index(5)));
+        reads.answered(Time(0), 0, Some(Index(5)));
         reads.take_ready(Index(4), &mut ready);
         assert_eq!(ready, [], "not applied yet");
         reads.take_ready(Index(5), &mut ready);
@@ -164,16 +171,17 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_or_lost_question_is_asked_again_until_the_deadline() {
+    fn a_refused_question_is_asked_again_until_the_deadline() {
         let mut reads = Reads::default();
         let deadline = Time(0) + Span::millis(READ_RETRY_MS * 4);
         reads.add(Time(0), reader(1), deadline);
         assert_eq!(asked(&mut reads, Time(0)), [0]);
-        assert_eq!(asked(&mut reads, Time(1)), [], "the answer is given some time");
-        reads.answered(0, None);
+        assert_eq!(asked(&mut reads, deadline), [], "raft has it");
+        reads.answered(Time(0), 0, None);
         let again = reads.next_deadline();
         assert_eq!(again, Time(0) + Span::millis(READ_RETRY_MS));
         assert_eq!(asked(&mut reads, again), [0]);
+        reads.answered(again, 0, None);
         reads.leader_changed(again);
         assert_eq!(asked(&mut reads, again), [0], "a new leader is asked at once");
         let mut refused = Vec::new();
@@ -186,7 +194,8 @@ mod tests {
     fn a_granted_read_that_is_never_applied_ends_at_its_deadline() {
         let mut reads = Reads::default();
         reads.add(Time(0), reader(1), Time(50));
-        reads.answered(0, Some(Index(10)));
+        assert_eq!(asked(&mut reads, Time(0)), [0]);
+        reads.answered(Time(0), 0, Some(Index(10)));
         assert_eq!(reads.next_deadline(), Time(50));
         let mut refused = Vec::new();
         reads.expire(Time(50), Some(NodeId(2)), &mut refused);
