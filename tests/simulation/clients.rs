@@ -1,0 +1,305 @@
+//! Clients: the real client machine, a random workload, and a check of every answer.
+
+use std::collections::BTreeMap;
+
+use client::machine::{Action, ConnectionId, End, Input, Kind, Machine, Settings, Span, Time, Token};
+use protocol::command::Command;
+use protocol::reply::{Reply, ReplyBody, Status};
+use protocol::request::{ReadMode, Request, RequestHeader};
+use protocol::{split, RequestId};
+use raftkv::kv::Outcome;
+
+use crate::io_loop::FRAME_BYTES_MAX;
+use crate::node::client_address;
+use crate::oracle::{violated, Oracle};
+use crate::profile::Profile;
+use crate::random::Random;
+
+/// What a client wants done on its wires.
+#[derive(Debug)]
+pub enum Wire {
+    Connect { connection: ConnectionId, node: u32 },
+    Disconnect { connection: ConnectionId },
+    Send { connection: ConnectionId, frame: Vec<u8> },
+}
+
+/// How clients behave now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mood {
+    /// They ask, and wait as long as the profile says.
+    Drawn,
+    /// They ask, and wait long enough for a healed cluster to answer.
+    Patient,
+    /// They wait for their last answers.
+    Done,
+}
+
+pub struct Client {
+    profile: Profile,
+    number: u32,
+    machine: Machine,
+    random: Random,
+    operations: BTreeMap<Token, Operation>,
+    tokens: u64,
+    /// The last request sent on each connection.
+    sent: BTreeMap<ConnectionId, RequestId>,
+    next_operation: Time,
+    /// When it is to run next; an event of any other moment is stale.
+    pub next_run: Time,
+    pub tally: Tally,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tally {
+    pub executed: u64,
+    pub read: u64,
+    pub unknown: u64,
+    pub not_executed: u64,
+}
+
+struct Operation {
+    verb: Verb,
+    key: Vec<u8>,
+    value: Vec<u8>,
+    floor: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verb {
+    Put,
+    Update,
+    Remove,
+    Get,
+}
+
+impl Client {
+    pub fn new(profile: &Profile, number: u32) -> Self {
+        let mut random = Random::of(profile.seed, &format!("client {number}"));
+        let first = random.below(u64::from(profile.nodes)) as u32;
+        let machine = Machine::new(Settings {
+            endpoints: (0..profile.nodes).map(|id| client_address((id + first) % profile.nodes)).collect(),
+            follow_redirects: true,
+            connect_timeout: Span(500_000_000),
+            read_attempt_timeout: Span(700_000_000),
+            unreachable_patience: None,
+            seed: random.next(),
+        });
+        Self {
+            profile: profile.clone(),
+            number,
+            machine,
+            random,
+            operations: BTreeMap::new(),
+            tokens: 0,
+            sent: BTreeMap::new(),
+            next_operation: Time(0),
+            next_run: Time(u64::MAX),
+            tally: Tally::default(),
+        }
+    }
+
+    pub fn is_idle(&self) -> bool {
+        self.operations.is_empty()
+    }
+
+    pub fn next_deadline(&self, mood: Mood) -> Option<Time> {
+        let wakes = [self.machine.next_deadline(), (mood != Mood::Done).then_some(self.next_operation)];
+        wakes.into_iter().flatten().min()
+    }
+
+    /// Time has passed: timers, and perhaps a new operation.
+    pub fn run(&mut self, now: Time, oracle: &mut Oracle, mood: Mood, wires: &mut Vec<Wire>) {
+        self.machine.step(now, Input::Tick);
+        self.act(None, oracle, wires);
+        if mood != Mood::Done && now >= self.next_operation {
+            let pause = self.random.around(20_000_000);
+            self.next_operation = Time(now.0 + 100_000 + pause);
+            if self.operations.len() < 4 {
+                self.submit(now, mood, oracle, wires);
+            }
+        }
+    }
+
+    pub fn connected(&mut self, now: Time, connection: ConnectionId, oracle: &mut Oracle, wires: &mut Vec<Wire>) {
+        self.machine.step(now, Input::Connected(connection));
+        self.act(None, oracle, wires);
+    }
+
+    pub fn closed(&mut self, now: Time, connection: ConnectionId, oracle: &mut Oracle, wires: &mut Vec<Wire>) {
+        let sent = self.sent.remove(&connection).unwrap_or(RequestId(0));
+        self.machine.step(now, Input::Closed { connection, sent, incompatible: false });
+        self.act(None, oracle, wires);
+    }
+
+    pub fn reply(
+        &mut self,
+        now: Time,
+        connection: ConnectionId,
+        bytes: &[u8],
+        oracle: &mut Oracle,
+        wires: &mut Vec<Wire>,
+    ) {
+        let (frame, _) = split(bytes, FRAME_BYTES_MAX).expect("undamaged").expect("whole");
+        let reply = Reply::decode(&frame).expect("the client understands what the server sends");
+        let input = Input::Reply {
+            connection,
+            request: reply.header.request,
+            status: reply.header.status,
+            reason: reply.header.reason,
+            effect: reply.header.effect,
+            leader: reply.leader.map(|leader| leader.address),
+        };
+        self.machine.step(now, input);
+        self.act(Some(&reply), oracle, wires);
+    }
+
+    fn submit(&mut self, now: Time, mood: Mood, oracle: &mut Oracle, wires: &mut Vec<Wire>) {
+        self.tokens += 1;
+        let token = Token(self.tokens);
+        let verb = self.random.pick(&[Verb::Put, Verb::Update, Verb::Update, Verb::Remove, Verb::Get, Verb::Get]);
+        let mut value = format!("client {} operation {}", self.number, self.tokens).into_bytes();
+        value.resize(value.len().max(self.profile.value_bytes as usize), b'.');
+        let key = format!("key {:03}", self.random.below(self.profile.keys)).into_bytes();
+        let kind = match verb {
+            Verb::Get => Kind::Read,
+            Verb::Update if self.random.chance(300) => Kind::Repeatable,
+            _ => Kind::Write,
+        };
+        self.operations.insert(token, Operation { verb, key, value, floor: oracle.floor() });
+        let patience = if mood == Mood::Patient { 5_000_000_000 } else { self.profile.patience.0 };
+        let deadline = Time(now.0 + self.random.between(patience / 4, patience));
+        self.machine.step(now, Input::Submit { token, kind, deadline, only: None });
+        self.act(None, oracle, wires);
+    }
+
+    fn act(&mut self, reply: Option<&Reply<'_>>, oracle: &mut Oracle, wires: &mut Vec<Wire>) {
+        while let Some(action) = self.machine.next_action() {
+            match action {
+                Action::Connect(connection) => {
+                    let node = node_at(self.machine.address(connection.endpoint));
+                    wires.push(Wire::Connect { connection, node });
+                }
+                Action::Disconnect(connection) => {
+                    self.sent.remove(&connection);
+                    wires.push(Wire::Disconnect { connection });
+                }
+                Action::Send { connection, request, token, deadline_ms } => {
+                    self.sent.insert(connection, request);
+                    let frame = self.operations[&token].encode(request, deadline_ms);
+                    wires.push(Wire::Send { connection, frame });
+                }
+                Action::Done { token, end } => {
+                    let operation = self.operations.remove(&token).expect("each operation ends once");
+                    self.end(&operation, end, reply, oracle);
+                }
+            }
+        }
+    }
+
+    fn end(&mut self, operation: &Operation, end: End, reply: Option<&Reply<'_>>, oracle: &mut Oracle) {
+        let status = match end {
+            End::Answered { endpoint, .. } => {
+                let reply = reply.expect("an answer comes with its reply");
+                let node = node_at(self.machine.address(endpoint));
+                if let Status::Ok | Status::Created | Status::NotFound | Status::Exists = reply.header.status {
+                    return self.settle(operation, node, reply, oracle);
+                }
+                reply.header.status
+            }
+            End::Failed(failure) => failure.status,
+        };
+        match status {
+            Status::Unknown => self.tally.unknown += 1,
+            Status::NotExecuted | Status::Redirect => {
+                self.tally.not_executed += 1;
+                if operation.verb != Verb::Remove && operation.verb != Verb::Get {
+                    oracle.never(operation.value.clone());
+                }
+            }
+            other => violated("answers make sense", 0, format!("{other:?} for {:?}", operation.verb)),
+        }
+    }
+
+    fn settle(&mut self, operation: &Operation, node: u32, reply: &Reply<'_>, oracle: &mut Oracle) {
+        let index = reply.header.revision.0;
+        let write = operation.verb != Verb::Get;
+        oracle.answered(node, index, operation.floor, write);
+        if write {
+            self.tally.executed += 1;
+            operation.check_write(node, reply, oracle);
+        } else {
+            self.tally.read += 1;
+            operation.check_read(node, reply, oracle);
+        }
+    }
+}
+
+impl Operation {
+    fn command(&self) -> Command<'_> {
+        let (key, value) = (&self.key[..], &self.value[..]);
+        match self.verb {
+            Verb::Put => Command::Put { key, value },
+            Verb::Update => Command::Update { key, value },
+            Verb::Remove => Command::Remove { key },
+            Verb::Get => unreachable!("a read is no command"),
+        }
+    }
+
+    fn encode(&self, request: RequestId, deadline_ms: u32) -> Vec<u8> {
+        let header =
+            RequestHeader { request, deadline_ms, read_mode: ReadMode::Linearizable, ..RequestHeader::default() };
+        let mut frame = Vec::new();
+        match self.verb {
+            Verb::Get => Request::Get { key: &self.key }.encode(&header, &mut frame),
+            _ => Request::Write(self.command()).encode(&header, &mut frame),
+        }
+        frame
+    }
+
+    /// The entry at the answered revision is this very command, and its outcome is the answered one.
+    fn check_write(&self, node: u32, reply: &Reply<'_>, oracle: &Oracle) {
+        let index = reply.header.revision.0;
+        let mut body = Vec::new();
+        self.command().encode(&mut body);
+        if oracle.committed(index).body != body {
+            violated("an answered write is the entry at its revision", node, format!("revision {index}"));
+        }
+        let outcome = oracle.model.outcome(index).expect("a command has an outcome");
+        let expected = match (outcome, self.verb) {
+            (Outcome::Created, _) => Status::Created,
+            (Outcome::Updated | Outcome::Removed, _) => Status::Ok,
+            (Outcome::Exists, _) => Status::Exists,
+            (Outcome::NotFound, _) => Status::NotFound,
+        };
+        if reply.header.status != expected {
+            violated(
+                "outcomes follow from the log",
+                node,
+                format!("{:?} at {index}, not {expected:?}", reply.header.status),
+            );
+        }
+    }
+
+    /// The value is the one that the committed log gives at the answered revision.
+    fn check_read(&self, node: u32, reply: &Reply<'_>, oracle: &Oracle) {
+        let expected = oracle.model.at(&self.key, reply.header.revision.0);
+        let same = match (&reply.body, expected) {
+            (ReplyBody::Value(found), Some(stored)) => {
+                found.value == stored.value
+                    && found.revision.0 == stored.revision
+                    && found.create_revision.0 == stored.create_revision
+                    && found.version == stored.version
+            }
+            (ReplyBody::Empty, None) => reply.header.status == Status::NotFound,
+            _ => false,
+        };
+        if !same {
+            violated("reads show the committed state", node, format!("{reply:?}, expected {expected:?}"));
+        }
+    }
+}
+
+fn node_at(address: &str) -> u32 {
+    let number = address.strip_prefix("node-").and_then(|rest| rest.split(':').next());
+    number.and_then(|number| number.parse().ok()).expect("an address of this cluster")
+}

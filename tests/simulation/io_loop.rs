@@ -1,0 +1,245 @@
+//! A node's side of its clients: what an io loop does, without sockets. The codec, the credits' rules (C-26) and the reader
+//! are the real ones.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use protocol::reply::{Effect, LeaderHint, Reason, Reply, ReplyBody, ReplyHeader, Status, Versioned};
+use protocol::request::{Request as ClientRequest, RequestHeader};
+use protocol::{split, Index, NodeId, RequestId};
+use raftkv::kv::{Outcome, Reader};
+use raftkv::replica::{Completion, ConnectionId, Published, ReplyTo, Request, WriteResult};
+use raftkv::time::{Span, Time};
+
+/// Generous: the simulator's frames are small.
+pub const FRAME_BYTES_MAX: usize = 1 << 20;
+/// The deadline of a request that names none.
+const DEADLINE_MAX: Span = Span::secs(10);
+
+pub struct IoLoop {
+    /// By slot.
+    open: BTreeMap<u32, u32>,
+    slots: u32,
+    credits: u32,
+    credits_max: u32,
+    /// Bytes that nobody reads because there is no credit: first come, first served.
+    unread: VecDeque<(ConnectionId, Vec<u8>)>,
+    reads: BTreeMap<u64, Get>,
+    tokens: u64,
+    reader: Reader,
+}
+
+struct Get {
+    reply_to: ReplyTo,
+    key: Vec<u8>,
+}
+
+/// An encoded reply on its way out.
+pub struct Outgoing {
+    pub connection: ConnectionId,
+    pub frame: Vec<u8>,
+}
+
+impl std::fmt::Debug for IoLoop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let reads: Vec<u64> = self.reads.keys().copied().collect();
+        write!(f, "{} of {} credits, reads {reads:?}, {} unread", self.credits, self.credits_max, self.unread.len())
+    }
+}
+
+impl IoLoop {
+    pub fn new(reader: Reader, credits: u32) -> Self {
+        Self {
+            open: BTreeMap::new(),
+            slots: 0,
+            credits,
+            credits_max: credits,
+            unread: VecDeque::new(),
+            reads: BTreeMap::new(),
+            tokens: 0,
+            reader,
+        }
+    }
+
+    pub fn accept(&mut self) -> ConnectionId {
+        self.slots += 1;
+        let connection = ConnectionId { slot: self.slots % 5, generation: self.slots };
+        // A reused slot ends its former connection: late completions must not reach the new one.
+        self.open.insert(connection.slot, connection.generation);
+        connection
+    }
+
+    pub fn close(&mut self, connection: ConnectionId) {
+        if self.open.get(&connection.slot) == Some(&connection.generation) {
+            self.open.remove(&connection.slot);
+        }
+    }
+
+    pub fn is_open(&self, connection: ConnectionId) -> bool {
+        self.open.get(&connection.slot) == Some(&connection.generation)
+    }
+
+    pub fn has_all_credits(&self) -> bool {
+        self.credits == self.credits_max
+    }
+
+    /// Whether there is something to read and a credit to read it with.
+    pub fn wants_to_run(&self, published: &Published) -> bool {
+        self.credits > 0 && !self.unread.is_empty() && !published.paused()
+    }
+
+    pub fn receive(&mut self, connection: ConnectionId, frame: Vec<u8>) {
+        self.unread.push_back((connection, frame));
+    }
+
+    /// Decodes what there are credits for.
+    pub fn requests(&mut self, now: Time, published: &Published, requests: &mut Vec<Request>) {
+        while self.credits > 0 && !published.paused() {
+            let Some((connection, frame)) = self.unread.pop_front() else { return };
+            if self.is_open(connection) {
+                self.credits -= 1;
+                requests.push(self.decode(now, connection, &frame));
+            }
+        }
+    }
+
+    fn decode(&mut self, now: Time, connection: ConnectionId, bytes: &[u8]) -> Request {
+        let (frame, _) = split(bytes, FRAME_BYTES_MAX).expect("undamaged").expect("whole");
+        let incoming = ClientRequest::decode(&frame).expect("the client sends what the server understands");
+        let RequestHeader { request, session, sequence, deadline_ms, .. } = incoming.header;
+        let span = Span::millis(u64::from(deadline_ms));
+        let deadline = now + if span == Span::ZERO { DEADLINE_MAX } else { span };
+        let reply_to = ReplyTo { io_loop: 0, connection, request };
+        match incoming.request {
+            ClientRequest::Write(_) => Request::Propose {
+                reply_to,
+                body: Bytes::copy_from_slice(incoming.command),
+                body_checksum: incoming.command_checksum,
+                session,
+                sequence,
+                deadline,
+            },
+            ClientRequest::Get { key } => {
+                self.tokens += 1;
+                self.reads.insert(self.tokens, Get { reply_to, key: key.to_vec() });
+                Request::Read { io_loop: 0, token: self.tokens, deadline }
+            }
+            other => panic!("the simulator's clients do not ask {other:?}"),
+        }
+    }
+
+    pub fn complete(&mut self, completion: Completion, published: &Published, out: &mut Vec<Outgoing>) {
+        match completion {
+            Completion::Credit(credits) => self.give_back(credits),
+            Completion::View { .. } => panic!("no view was asked for"),
+            Completion::Write { reply_to, result, credit } => {
+                if credit {
+                    self.give_back(1);
+                }
+                self.reply(
+                    reply_to,
+                    written(reply_to.request, result),
+                    leader_of(result),
+                    ReplyBody::Empty,
+                    published,
+                    out,
+                );
+            }
+            Completion::Read { token, result } => {
+                self.give_back(1);
+                let get = self.reads.remove(&token).expect("each read is answered once");
+                match result {
+                    Ok(index) => self.look_up(&get, index, published, out),
+                    Err((reason, leader)) => {
+                        let header = header(get.reply_to.request, Status::NotExecuted, reason, Effect::None, Index(0));
+                        self.reply(get.reply_to, header, leader, ReplyBody::Empty, published, out);
+                    }
+                }
+            }
+        }
+    }
+
+    fn look_up(&mut self, get: &Get, index: Index, published: &Published, out: &mut Vec<Outgoing>) {
+        let request = get.reply_to.request;
+        let pinned = self.reader.pin();
+        let applied = pinned.applied();
+        assert!(applied >= index, "C-18: permitted at {index}, but only {applied} is published");
+        let mut frame = Vec::new();
+        match pinned.get(&get.key) {
+            Some(found) => {
+                let value = Versioned {
+                    value: found.value,
+                    revision: found.revision,
+                    create_revision: found.create_revision,
+                    version: found.version,
+                };
+                let header = header(request, Status::Ok, Reason::None, Effect::None, applied);
+                Reply { header, leader: None, body: ReplyBody::Value(value), trailer: &[] }.encode(&mut frame);
+            }
+            None => {
+                let header = header(request, Status::NotFound, Reason::None, Effect::None, applied);
+                Reply { header, leader: None, body: ReplyBody::Empty, trailer: &[] }.encode(&mut frame);
+            }
+        }
+        drop(pinned);
+        let _ = published;
+        self.send(get.reply_to.connection, frame, out);
+    }
+
+    fn reply(
+        &self,
+        reply_to: ReplyTo,
+        header: ReplyHeader,
+        leader: Option<NodeId>,
+        body: ReplyBody<'_>,
+        published: &Published,
+        out: &mut Vec<Outgoing>,
+    ) {
+        let address = leader.and_then(|id| published.client_address(id));
+        let hint = leader.zip(address.as_deref()).map(|(node, address)| LeaderHint { node, address });
+        let mut frame = Vec::new();
+        Reply { header, leader: hint, body, trailer: &[] }.encode(&mut frame);
+        self.send(reply_to.connection, frame, out);
+    }
+
+    fn send(&self, connection: ConnectionId, frame: Vec<u8>, out: &mut Vec<Outgoing>) {
+        if self.is_open(connection) {
+            out.push(Outgoing { connection, frame });
+        }
+    }
+
+    fn give_back(&mut self, credits: u32) {
+        self.credits += credits;
+        assert!(self.credits <= self.credits_max, "C-26: more credits came back than were lent");
+    }
+}
+
+fn header(request: RequestId, status: Status, reason: Reason, effect: Effect, revision: Index) -> ReplyHeader {
+    ReplyHeader { request, status, reason, effect, revision }
+}
+
+fn written(request: RequestId, result: WriteResult) -> ReplyHeader {
+    match result {
+        WriteResult::Done(outcome, revision) => {
+            let (status, effect) = match outcome {
+                Outcome::Created => (Status::Created, Effect::Applied),
+                Outcome::Updated | Outcome::Removed => (Status::Ok, Effect::Applied),
+                Outcome::Exists => (Status::Exists, Effect::None),
+                Outcome::NotFound => (Status::NotFound, Effect::None),
+            };
+            header(request, status, Reason::None, effect, revision)
+        }
+        WriteResult::NotExecuted { reason: Reason::NotLeader, leader: Some(_) } => {
+            header(request, Status::Redirect, Reason::NotLeader, Effect::None, Index(0))
+        }
+        WriteResult::NotExecuted { reason, .. } => header(request, Status::NotExecuted, reason, Effect::None, Index(0)),
+        WriteResult::Unknown { reason } => header(request, Status::Unknown, reason, Effect::Unknown, Index(0)),
+    }
+}
+
+fn leader_of(result: WriteResult) -> Option<NodeId> {
+    match result {
+        WriteResult::NotExecuted { leader, .. } => leader,
+        _ => None,
+    }
+}

@@ -1,0 +1,128 @@
+//! What goes wrong in the world, and when.
+
+use std::collections::BTreeSet;
+
+use raftkv::time::Span;
+
+use crate::profile::Profile;
+use crate::random::Random;
+use crate::world::World;
+
+pub struct Nemesis {
+    profile: Profile,
+    random: Random,
+    faults: Vec<Fault>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    Kill,
+    PowerCut,
+    AllAtOnce,
+    Partition,
+    Heal,
+    Pause,
+    Reset,
+    ClockJump,
+}
+
+impl Nemesis {
+    pub fn new(profile: &Profile) -> Self {
+        let classes = [
+            (profile.kills, Fault::Kill),
+            (profile.power_cuts, Fault::PowerCut),
+            (profile.all_at_once, Fault::AllAtOnce),
+            (profile.partitions, Fault::Partition),
+            (profile.partitions, Fault::Heal),
+            (profile.pauses, Fault::Pause),
+            (profile.resets, Fault::Reset),
+            (profile.clock_jumps, Fault::ClockJump),
+        ];
+        let faults = classes.into_iter().filter(|(on, _)| *on).map(|(_, fault)| fault).collect();
+        Self { profile: profile.clone(), random: Random::of(profile.seed, "nemesis"), faults }
+    }
+
+    /// Does one thing; returns when to come again.
+    pub fn strike(&mut self, world: &mut World) -> Span {
+        if !self.faults.is_empty() {
+            let fault = self.random.pick(&self.faults.clone());
+            self.commit(fault, world);
+        }
+        Span(1_000_000 + self.random.around(self.profile.fault_every.0))
+    }
+
+    fn commit(&mut self, fault: Fault, world: &mut World) {
+        let victim = self.victim(world);
+        let back_after = Span::millis(self.random.pick(&[1, 100, 700, 3_000]));
+        match fault {
+            Fault::Kill => world.crash(victim, false, back_after),
+            Fault::PowerCut => world.crash(victim, true, back_after),
+            Fault::AllAtOnce => {
+                let power = self.profile.power_cuts;
+                for id in 0..self.profile.nodes {
+                    let back_after = Span::millis(self.random.below(500));
+                    world.crash(id, power, back_after);
+                }
+            }
+            Fault::Partition => {
+                let blocked = self.blocked(victim);
+                self.partition(world, blocked);
+            }
+            Fault::Heal => self.partition(world, BTreeSet::new()),
+            Fault::Pause => {
+                let until = world.queue.now() + Span::millis(self.random.pick(&[5, 200, 1_000, 4_000]));
+                world.nodes[victim as usize].paused_until = until;
+            }
+            Fault::Reset => {
+                let peer = self.random.below(u64::from(self.profile.nodes)) as u32;
+                if peer == victim {
+                    world.reset_clients_of(victim);
+                } else {
+                    world.network.close(&mut world.queue, victim, peer, false);
+                }
+            }
+            Fault::ClockJump => {
+                let hours = self.random.between(0, 48) as i64 - 24;
+                world.nodes[victim as usize].wall_clock += hours * 3_600_000;
+            }
+        }
+    }
+
+    fn partition(&mut self, world: &mut World, blocked: BTreeSet<(u32, u32)>) {
+        let lives: Vec<u32> = world.nodes.iter().map(|node| node.life).collect();
+        world.network.partition(&mut world.queue, &lives, blocked);
+    }
+
+    /// Half of the time the leader, because most of what can go wrong goes wrong there.
+    fn victim(&mut self, world: &World) -> u32 {
+        let leads = |node: &&crate::node::Node| {
+            node.process.as_ref().and_then(|process| process.replica.raft()).is_some_and(|raft| raft.is_leader())
+        };
+        let leader = world.nodes.iter().find(leads).map(|node| node.id);
+        let any = self.random.below(u64::from(self.profile.nodes)) as u32;
+        leader.filter(|_| self.random.chance(500)).unwrap_or(any)
+    }
+
+    /// Which directions a partition blocks: one node cut off, two halves, or one direction around one node.
+    fn blocked(&mut self, victim: u32) -> BTreeSet<(u32, u32)> {
+        let nodes = self.profile.nodes;
+        let shape = self.random.below(4);
+        let halves = self.random.next();
+        let directed = self.random.next();
+        let mut blocked = BTreeSet::new();
+        for from in 0..nodes {
+            for to in (0..nodes).filter(|to| *to != from) {
+                let cut = match shape {
+                    0 => from == victim || to == victim,
+                    1 => halves >> from & 1 != halves >> to & 1,
+                    2 => to == victim,
+                    _ => directed >> (from * nodes + to) & 3 == 0,
+                };
+                if cut {
+                    blocked.insert((from, to));
+                }
+            }
+        }
+        blocked
+    }
+}

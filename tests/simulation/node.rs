@@ -1,0 +1,192 @@
+//! One node: a disk that outlives its processes, and at most one process: the real replica over the real log.
+
+use std::collections::VecDeque;
+use std::path::Path;
+
+use protocol::format::Member;
+use protocol::{ClusterId, Incarnation, LogTime, NodeId};
+use raftkv::disk::{Disk, VirtualDisk};
+use raftkv::kv::Store;
+use raftkv::raft;
+use raftkv::replica::{Effects, Input, Recovered, Replica, Settings};
+use raftkv::time::{Span, Time};
+use raftkv::wal::{LogReader, Options, Wal, WalError};
+
+use crate::io_loop::IoLoop;
+use crate::profile::{Profile, Sabotage};
+use crate::random::Random;
+
+pub const DATA: &str = "/data";
+
+pub struct Node {
+    pub id: u32,
+    pub disk: VirtualDisk,
+    pub process: Option<Process>,
+    /// Counts processes.
+    pub life: u32,
+    pub paused_until: Time,
+    pub wall_clock: i64,
+    pub random: Random,
+}
+
+pub struct Process {
+    pub replica: Replica,
+    pub wal: Wal,
+    pub log_reader: LogReader,
+    pub io: IoLoop,
+    pub inbox: Vec<Input>,
+    pub effects: Effects,
+    /// When the raft thread is to run next; an event of any other moment is stale.
+    pub next_run: Time,
+    /// Appends that the wal thread has not taken.
+    pub appends: VecDeque<raft::Append>,
+    /// Appends of the sync that is running.
+    pub group: Vec<raft::Append>,
+}
+
+impl Node {
+    pub fn new(profile: &Profile, id: u32) -> Self {
+        Self {
+            id,
+            disk: VirtualDisk::new(),
+            process: None,
+            life: 0,
+            paused_until: Time(0),
+            wall_clock: 1_700_000_000_000,
+            random: Random::of(profile.seed, &format!("node {id}")),
+        }
+    }
+
+    /// Starts a process on what the disk holds.
+    pub fn boot(&mut self, now: Time, profile: &Profile) -> Result<(), WalError> {
+        assert!(self.process.is_none(), "one process at a time");
+        self.life += 1;
+        let disk = Disk::virtual_(self.disk.clone());
+        let (wal, found) = Wal::open(&disk, Path::new(DATA), self.wal_options(profile))?;
+        let settings = self.settings(profile, found.meta.incarnation);
+        let store = Store::new();
+        let io = IoLoop::new(store.reader(), profile.credits);
+        let log_reader = wal.reader();
+        let recovered = Recovered { format: found.meta.format.clone(), log: log_of(found) };
+        self.process = Some(Process {
+            replica: Replica::new(now, settings, recovered, store),
+            wal,
+            log_reader,
+            io,
+            inbox: Vec::new(),
+            effects: Effects::default(),
+            next_run: Time::NEVER,
+            appends: VecDeque::new(),
+            group: Vec::new(),
+        });
+        Ok(())
+    }
+
+    /// The process is gone; what it had written stays in the page cache.
+    pub fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            // A commit that was running has either reached the cache whole or not at all; a torn one needs a power cut.
+            if self.random.chance(500) {
+                process.write_group();
+            }
+        }
+    }
+
+    /// The power is gone, in the middle of whatever the log was doing.
+    pub fn cut_power(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            if self.random.chance(700) {
+                self.disk.crash_at(self.disk.operations() + 1 + self.random.below(6));
+                process.write_group();
+            }
+        }
+        self.disk.power_cut(self.random.next());
+    }
+
+    pub fn wall_clock(&self, now: Time) -> LogTime {
+        LogTime((self.wall_clock + (now.0 / 1_000_000) as i64) as u64)
+    }
+
+    /// How long the next sync takes.
+    pub fn sync_time(&mut self, profile: &Profile, healed: bool) -> Span {
+        let slow = !healed && self.random.chance(profile.slow_sync);
+        Span(1_000 + self.random.around(profile.sync.0)).times(if slow { 50 } else { 1 })
+    }
+
+    pub fn wal_options(&mut self, profile: &Profile) -> Options {
+        let mut options = Options::new(NodeId(self.id), self.random.next());
+        options.segment_bytes = profile.segment_bytes;
+        options.tail_bytes = profile.tail_bytes;
+        #[cfg(feature = "sabotage")]
+        {
+            options.drop_syncs = profile.sabotage == Sabotage::DroppedSync;
+        }
+        let _ = Sabotage::None;
+        options
+    }
+
+    fn settings(&mut self, profile: &Profile, incarnation: Incarnation) -> Settings {
+        Settings {
+            id: NodeId(self.id),
+            incarnation,
+            initial_members: (0..profile.nodes).map(member).collect(),
+            cluster_if_formed: ClusterId(self.random.next() | 1),
+            boot: self.random.next(),
+            seed: self.random.next(),
+            election_timeout_min: Span::millis(500),
+            heartbeat: Span::millis(100),
+            append_bytes_max: profile.append_bytes,
+            inflight_bytes_max: profile.append_bytes * 4,
+            inflight_messages_max: profile.inflight_messages,
+            tail_bytes_max: profile.tail_bytes,
+            uncommitted_bytes_max: profile.uncommitted_bytes,
+        }
+    }
+}
+
+impl Process {
+    /// Writes the running group as far as the disk lets it.
+    fn write_group(&mut self) {
+        for append in std::mem::take(&mut self.group) {
+            if self.wal.push(append.hard_state, append.format.as_ref(), &append.entries).is_err() {
+                return;
+            }
+        }
+        let _ = self.wal.commit();
+    }
+
+    /// Makes the running group durable.
+    pub fn commit_group(&mut self) -> Result<(), WalError> {
+        for append in &self.group {
+            self.wal.push(append.hard_state, append.format.as_ref(), &append.entries)?;
+        }
+        self.wal.commit().map(|_| ())
+    }
+}
+
+/// How everybody knows node `id`.
+pub fn member(id: u32) -> Member {
+    Member {
+        id: NodeId(id),
+        incarnation: Incarnation(0),
+        client_address: client_address(id),
+        peer_address: format!("node-{id}:7401"),
+    }
+}
+
+pub fn client_address(id: u32) -> String {
+    format!("node-{id}:7400")
+}
+
+/// What the server does between `wal` and `raft`, which do not know each other.
+fn log_of(found: raftkv::wal::Recovered) -> raft::Recovered {
+    raft::Recovered {
+        hard_state: found.meta.hard_state,
+        base: raft::LogBase { id: found.base.id, chain: found.base.chain },
+        runs: found.runs.iter().map(|&(term, first)| raft::TermRun { term, first }).collect(),
+        last: found.last,
+        last_chain: found.last_chain,
+        last_log_time: found.last_log_time,
+        tail: found.tail,
+    }
+}

@@ -1,0 +1,268 @@
+//! What must always be true, checked after every step of every node, and every answer against the committed log.
+//!
+//! The oracle sees what a god would: all logs, all messages. It never tells anybody.
+
+use std::collections::BTreeMap;
+
+use protocol::command::Command;
+use protocol::message::{Envelope, Message};
+use protocol::{Entry, EntryKind, Index, NodeId};
+use raftkv::kv::Outcome;
+use raftkv::raft::{self, Raft};
+
+/// Ends the run: an invariant does not hold.
+#[track_caller]
+pub fn violated(invariant: &str, node: u32, text: impl std::fmt::Display) -> ! {
+    panic!("invariant=\"{invariant}\" node={node}: {text}")
+}
+
+#[derive(Default)]
+pub struct Oracle {
+    /// Index 1 is at 0.
+    committed: Vec<Committed>,
+    pub model: Model,
+    leaders: BTreeMap<u64, u32>,
+    votes: BTreeMap<(u32, u64), NodeId>,
+    seen: BTreeMap<u32, Seen>,
+    /// The highest index at which an answered operation was executed: whoever asks later sees at least this.
+    answered: u64,
+    /// Values of writes that their clients were told would never be executed.
+    never: Vec<Vec<u8>>,
+}
+
+struct Committed {
+    entry: Entry,
+    /// The term in which it was first seen committed: leaders of later terms hold it.
+    seen_in: u64,
+}
+
+/// One node as it was last seen.
+#[derive(Default)]
+struct Seen {
+    /// The log as it was handed to the wal; index 1 is at 0.
+    log: Vec<Entry>,
+    /// In this life.
+    commit: u64,
+    applied: u64,
+    term: u64,
+    /// Highest term that a message of this node shows: durable before it left.
+    promised: u64,
+    led: u64,
+}
+
+impl Oracle {
+    pub fn commit_index(&self) -> u64 {
+        self.committed.len() as u64
+    }
+
+    pub fn committed(&self, index: u64) -> &Entry {
+        &self.committed[index as usize - 1].entry
+    }
+
+    /// A new process found this on its disk.
+    pub fn booted(&mut self, node: u32, term: u64, vote: Option<NodeId>, log: Vec<Entry>) {
+        let seen = self.seen.entry(node).or_default();
+        if term < seen.promised {
+            violated("terms are never forgotten", node, format!("recovered term {term}, promised {}", seen.promised));
+        }
+        if let (Some(promised), Some(vote)) = (self.votes.get(&(node, term)), vote) {
+            if *promised != vote {
+                violated(
+                    "votes are never forgotten",
+                    node,
+                    format!("recovered a vote for {vote}, gave it to {promised}"),
+                );
+            }
+        }
+        (seen.commit, seen.applied, seen.term, seen.log) = (0, 0, term, log);
+    }
+
+    /// A node hands this to its wal.
+    pub fn appended(&mut self, node: u32, append: &raft::Append) {
+        let seen = self.seen.entry(node).or_default();
+        for entry in &append.entries {
+            let index = entry.header.id.index.0;
+            if index > seen.log.len() as u64 + 1 {
+                violated("logs have no gaps", node, format!("entry {index} after {}", seen.log.len()));
+            }
+            let held = seen.log.get(index as usize - 1);
+            let committed = self.committed.get(index as usize - 1).map(|committed| &committed.entry);
+            if held.is_some() && held == committed && held != Some(entry) {
+                violated("committed entries are never rewritten", node, format!("{:?}", entry.header));
+            }
+            seen.log.truncate(index as usize - 1);
+            seen.log.push(entry.clone());
+        }
+    }
+
+    /// A message leaves a node.
+    pub fn sent(&mut self, envelope: &Envelope) {
+        let (node, term) = (envelope.from.0, envelope.term.0);
+        let seen = self.seen.entry(node).or_default();
+        match &envelope.message {
+            Message::PreVote { .. } | Message::PreVoteReply { .. } | Message::Format(_) => return,
+            Message::RequestVoteReply { granted: true } => Self::vote(&mut self.votes, node, term, envelope.to),
+            Message::RequestVote { .. } => Self::vote(&mut self.votes, node, term, envelope.from),
+            Message::AppendEntries(_) => Self::leads(&mut self.leaders, node, term),
+            _ => {}
+        }
+        seen.promised = seen.promised.max(term);
+    }
+
+    /// A node has taken a step.
+    pub fn observe(&mut self, node: u32, raft: &Raft, applied: Index) {
+        let (term, commit) = (raft.term().0, raft.commit_index().0);
+        let seen = self.seen.entry(node).or_default();
+        let was = (seen.term, seen.commit, seen.applied);
+        let is = (term, commit, applied.0);
+        if is.0 < was.0 || is.1 < was.1 || is.2 < was.2 || applied.0 > commit || commit > raft.last().index.0 {
+            violated("term, commit, applied never fall; applied <= commit <= last", node, format!("{was:?} to {is:?}"));
+        }
+        (seen.term, seen.commit, seen.applied) = is;
+        for index in was.1 + 1..=commit {
+            let Some(entry) = seen.log.get(index as usize - 1) else {
+                violated("what is committed is in the log", node, format!("entry {index} of {}", seen.log.len()));
+            };
+            match self.committed.get(index as usize - 1) {
+                Some(known) if known.entry == *entry => {}
+                Some(known) => violated(
+                    "the committed prefix is the same everywhere",
+                    node,
+                    format!("{:?} here, {:?} elsewhere", entry.header, known.entry.header),
+                ),
+                None => {
+                    self.model.apply(entry);
+                    self.committed.push(Committed { entry: entry.clone(), seen_in: term });
+                }
+            }
+        }
+        if raft.is_leader() && seen.led < term {
+            seen.led = term;
+            Self::leads(&mut self.leaders, node, term);
+            let must = self.committed.iter().take_while(|committed| committed.seen_in < term);
+            for (held, committed) in seen.log.iter().map(Some).chain(std::iter::repeat(None)).zip(must) {
+                if held != Some(&committed.entry) {
+                    violated("a leader holds all that is committed", node, format!("{:?}", committed.entry.header));
+                }
+            }
+        }
+    }
+
+    /// The entry that `node` holds at an index, as handed to its wal.
+    pub fn held(&self, node: u32, index: u64) -> Option<&Entry> {
+        self.seen.get(&node)?.log.get(index as usize - 1)
+    }
+
+    /// What whoever asks now must see.
+    pub fn floor(&self) -> u64 {
+        self.answered
+    }
+
+    /// An operation was answered to have been executed at `index`, having been asked when the floor was `floor`.
+    pub fn answered(&mut self, node: u32, index: u64, floor: u64, write: bool) {
+        if index < floor || (write && index == floor) {
+            violated("real-time order", node, format!("executed at {index}, after an answer from {floor}"));
+        }
+        if index > self.commit_index() {
+            violated("only what is committed is answered", node, format!("{index} above {}", self.commit_index()));
+        }
+        self.answered = self.answered.max(index);
+    }
+
+    /// A client was told that the write of this value was not executed and never will be.
+    pub fn never(&mut self, value: Vec<u8>) {
+        self.never.push(value);
+    }
+
+    /// At the end: what was said never to be executed was not.
+    pub fn check_never(&self) {
+        for value in &self.never {
+            if self.model.executed.contains_key(value) {
+                violated("C-23: 503 means never", 0, String::from_utf8_lossy(value));
+            }
+        }
+    }
+
+    fn vote(votes: &mut BTreeMap<(u32, u64), NodeId>, node: u32, term: u64, candidate: NodeId) {
+        let first = *votes.entry((node, term)).or_insert(candidate);
+        if first != candidate {
+            violated("one vote per term", node, format!("term {term}: for {first}, then for {candidate}"));
+        }
+    }
+
+    fn leads(leaders: &mut BTreeMap<u64, u32>, node: u32, term: u64) {
+        let first = *leaders.entry(term).or_insert(node);
+        if first != node {
+            violated("one leader per term", node, format!("term {term} already has leader {first}"));
+        }
+    }
+}
+
+/// The state machine as a child would write it, at every revision.
+#[derive(Default)]
+pub struct Model {
+    keys: BTreeMap<Vec<u8>, Vec<(u64, Option<Stored>)>>,
+    outcomes: Vec<Option<Outcome>>,
+    /// How often each (unique) value was written by put or update.
+    pub executed: BTreeMap<Vec<u8>, u32>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    pub value: Vec<u8>,
+    pub revision: u64,
+    pub create_revision: u64,
+    pub version: u64,
+}
+
+impl Model {
+    /// What the entry at an index did; none for a no-op.
+    pub fn outcome(&self, index: u64) -> Option<Outcome> {
+        self.outcomes[index as usize - 1]
+    }
+
+    /// A key's value at a revision.
+    pub fn at(&self, key: &[u8], revision: u64) -> Option<&Stored> {
+        let versions = self.keys.get(key)?;
+        let after = versions.partition_point(|(written, _)| *written <= revision);
+        versions[..after].last()?.1.as_ref()
+    }
+
+    /// Everything, at the end.
+    pub fn all(&self) -> impl Iterator<Item = (&Vec<u8>, &Stored)> {
+        self.keys.iter().filter_map(|(key, versions)| Some((key, versions.last()?.1.as_ref()?)))
+    }
+
+    fn apply(&mut self, entry: &Entry) {
+        let index = entry.header.id.index.0;
+        assert_eq!(self.outcomes.len() as u64 + 1, index, "the model is applied in order");
+        let outcome = (entry.header.kind == EntryKind::Command).then(|| {
+            let command = Command::decode(&entry.body).expect("only commands are committed");
+            self.execute(index, &command)
+        });
+        self.outcomes.push(outcome);
+    }
+
+    fn execute(&mut self, index: u64, command: &Command<'_>) -> Outcome {
+        let versions = self.keys.entry(command.key().to_vec()).or_default();
+        let old = versions.last().and_then(|(_, stored)| stored.clone());
+        let (outcome, value) = match (command, &old) {
+            (Command::Put { .. }, Some(_)) => return Outcome::Exists,
+            (Command::Remove { .. }, None) => return Outcome::NotFound,
+            (Command::Remove { .. }, Some(_)) => (Outcome::Removed, None),
+            (Command::Put { value, .. } | Command::Update { value, .. }, None) => (Outcome::Created, Some(*value)),
+            (Command::Update { value, .. }, Some(_)) => (Outcome::Updated, Some(*value)),
+        };
+        let stored = value.map(|value| Stored {
+            value: value.to_vec(),
+            revision: index,
+            create_revision: old.as_ref().map_or(index, |old| old.create_revision),
+            version: old.as_ref().map_or(1, |old| old.version + 1),
+        });
+        versions.push((index, stored));
+        if let Some(value) = value {
+            *self.executed.entry(value.to_vec()).or_default() += 1;
+        }
+        outcome
+    }
+}

@@ -1,0 +1,97 @@
+//! What one seed does to its cluster: every fault class with its rate, drawn per seed (swarm testing: a seed without some
+//! class reaches states that a seed with all of them never does).
+
+use raftkv::time::Span;
+
+use crate::random::Random;
+
+/// Rates are per mille; spans are virtual time.
+#[derive(Clone, Debug)]
+pub struct Profile {
+    pub seed: u64,
+    pub nodes: u32,
+    pub clients: u32,
+    pub keys: u64,
+    /// How long faults go on.
+    pub turmoil: Span,
+    /// Mean one-way delay of a message.
+    pub delay: Span,
+    /// Messages of a connection may overtake each other, be lost and be doubled: harsher than TCP, and Raft must bear it.
+    pub reorder: bool,
+    pub loss: u64,
+    pub duplicates: u64,
+    /// Mean time of one sync.
+    pub sync: Span,
+    /// A sync takes fifty times as long.
+    pub slow_sync: u64,
+    /// Mean time between faults of the nemesis.
+    pub fault_every: Span,
+    pub kills: bool,
+    pub power_cuts: bool,
+    pub all_at_once: bool,
+    pub partitions: bool,
+    pub pauses: bool,
+    pub resets: bool,
+    pub clock_jumps: bool,
+    pub segment_bytes: u64,
+    pub value_bytes: u64,
+    pub tail_bytes: usize,
+    pub uncommitted_bytes: usize,
+    pub append_bytes: usize,
+    pub inflight_messages: usize,
+    pub credits: u32,
+    /// Longest time a client waits for an operation.
+    pub patience: Span,
+    pub sabotage: Sabotage,
+}
+
+/// Promises that a test breaks on purpose, to see them missed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sabotage {
+    #[default]
+    None,
+    /// The log reports success without a sync.
+    #[cfg(feature = "sabotage")]
+    DroppedSync,
+    /// What waits for a sync is released before it.
+    #[cfg(feature = "sabotage")]
+    AnswerBeforeSync,
+}
+
+impl Profile {
+    pub fn draw(seed: u64) -> Self {
+        let mut random = Random::of(seed, "profile");
+        let r = &mut random;
+        let lossy = r.chance(300);
+        Self {
+            seed,
+            nodes: r.pick(&[1, 3, 3, 3, 3, 5, 5, 5, 7]),
+            clients: r.between(1, 6) as u32,
+            keys: r.pick(&[1, 5, 50]),
+            turmoil: Span::secs(r.pick(&[5, 10, 20])),
+            delay: Span::micros(r.pick(&[100, 1_000, 5_000, 40_000])),
+            reorder: r.chance(250),
+            loss: if lossy { r.pick(&[10, 100, 300]) } else { 0 },
+            duplicates: if lossy { r.pick(&[0, 50, 300]) } else { 0 },
+            sync: Span::micros(r.pick(&[50, 500, 5_000])),
+            slow_sync: r.pick(&[0, 0, 20]),
+            fault_every: Span::millis(r.pick(&[200, 700, 2_000])),
+            kills: r.chance(600),
+            power_cuts: r.chance(600),
+            all_at_once: r.chance(400),
+            partitions: r.chance(600),
+            pauses: r.chance(400),
+            resets: r.chance(500),
+            clock_jumps: r.chance(300),
+            segment_bytes: r.pick(&[8, 16, 64]) * 1024,
+            value_bytes: r.pick(&[10, 100, 3_000]),
+            tail_bytes: r.pick(&[2_000, 20_000, 1_000_000]),
+            uncommitted_bytes: r.pick(&[3_000, 30_000, 1_000_000]),
+            append_bytes: r.pick(&[500, 8_000, 100_000]),
+            inflight_messages: r.pick(&[1, 4, 64]),
+            credits: r.pick(&[4, 64]) as u32,
+            patience: Span::millis(r.pick(&[100, 1_000, 5_000])),
+            sabotage: Sabotage::None,
+        }
+    }
+}

@@ -1,0 +1,775 @@
+//! The world of one seed: nodes, wires, clients, faults, one thread and virtual time.
+
+use std::cell::Cell;
+use std::path::Path;
+
+use client::machine::ConnectionId as ClientConnection;
+use protocol::format::Hello;
+use protocol::message::{AppendEntries, Envelope, Message};
+use protocol::{split, Entry, EntryId, Frame, Index};
+use raftkv::disk::{Disk, VirtualDisk};
+use raftkv::raft;
+use raftkv::replica::{ConnectionId, Input};
+use raftkv::time::{Span, Time};
+use raftkv::wal::{LogReader, ReadResult, Wal};
+
+use crate::clients::{Client, Mood, Wire};
+use crate::io_loop::{Outgoing, FRAME_BYTES_MAX};
+use crate::nemesis::Nemesis;
+use crate::network::Network;
+use crate::node::{Node, DATA};
+use crate::oracle::{violated, Oracle};
+use crate::profile::{Profile, Sabotage};
+use crate::queue::Queue;
+use crate::random::Random;
+
+/// Things that happen at a moment.
+#[derive(Debug)]
+pub enum Event {
+    Boot { node: u32 },
+    Run { node: u32, life: u32 },
+    Synced { node: u32, life: u32 },
+    LogRead { node: u32, life: u32, ask: raft::ReadLog },
+    Dial { a: u32, b: u32 },
+    Frame { from: u32, to: u32, to_life: u32, connection: u64, frame: Vec<u8> },
+    Lost { at: u32, peer: u32, connection: u64 },
+    UserTimeout { from: u32, to: u32, connection: u64 },
+    Fault,
+    Heal,
+    ClientRun { client: u32 },
+    ClientConnect { client: u32, connection: ClientConnection, node: u32 },
+    ClientFrame { client: u32, connection: ClientConnection, frame: Vec<u8> },
+    ClientReply { client: u32, connection: ClientConnection, frame: Vec<u8> },
+    ClientClosed { client: u32, connection: ClientConnection },
+    Check,
+}
+
+/// A client's connection to a node.
+struct ClientWire {
+    client: u32,
+    connection: ClientConnection,
+    node: u32,
+    life: u32,
+    server: ConnectionId,
+    last_arrival: [Time; 2],
+}
+
+pub struct World {
+    pub profile: Profile,
+    pub queue: Queue<Event>,
+    pub nodes: Vec<Node>,
+    pub network: Network,
+    clients: Vec<Client>,
+    wires: Vec<ClientWire>,
+    oracle: Oracle,
+    nemesis: Option<Nemesis>,
+    random: Random,
+    end_of_turmoil: Time,
+    pub healed: bool,
+    /// Of all that happened: two runs of a seed are the same run.
+    pub trace: u64,
+    events: u64,
+}
+
+/// What a finished run amounts to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Summary {
+    pub trace: u64,
+    pub events: u64,
+    pub committed: u64,
+    pub executed: u64,
+    pub read: u64,
+    pub unknown: u64,
+    pub not_executed: u64,
+}
+
+thread_local! {
+    /// Where a panic happened: virtual milliseconds, and the node whose step it was.
+    pub static WHERE: Cell<(u64, u32)> = const { Cell::new((0, 0)) };
+}
+
+const CONVERGE_WITHIN: Span = Span::secs(60);
+const START: Span = Span::secs(86_400);
+
+impl Summary {
+    pub fn add(&mut self, other: &Summary) {
+        self.trace ^= other.trace;
+        self.events += other.events;
+        self.committed += other.committed;
+        self.executed += other.executed;
+        self.read += other.read;
+        self.unknown += other.unknown;
+        self.not_executed += other.not_executed;
+    }
+}
+
+impl World {
+    pub fn new(profile: Profile) -> Self {
+        let mut queue = Queue::new(profile.seed);
+        let mut random = Random::of(profile.seed, "world");
+        for node in 0..profile.nodes {
+            queue.after(Span::millis(random.below(300)), Event::Boot { node });
+            for peer in 0..node {
+                queue.after(Span::millis(random.below(300)), Event::Dial { a: peer, b: node });
+            }
+        }
+        for client in 0..profile.clients {
+            queue.after(Span::millis(random.below(500)), Event::ClientRun { client });
+        }
+        queue.after(profile.fault_every, Event::Fault);
+        queue.after(profile.turmoil, Event::Heal);
+        Self {
+            nodes: (0..profile.nodes).map(|id| Node::new(&profile, id)).collect(),
+            network: Network::new(&profile),
+            clients: (0..profile.clients).map(|number| Client::new(&profile, number)).collect(),
+            wires: Vec::new(),
+            oracle: Oracle::default(),
+            nemesis: Some(Nemesis::new(&profile)),
+            end_of_turmoil: queue.now() + profile.turmoil,
+            healed: false,
+            trace: 0,
+            events: 0,
+            queue,
+            random,
+            profile,
+        }
+    }
+
+    /// Runs the seed to its end; panics where an invariant does not hold.
+    pub fn run(mut self) -> Summary {
+        while let Some(event) = self.queue.next() {
+            WHERE.set((self.queue.now().since(Time(0) + START).as_millis(), u32::MAX));
+            self.record(&event);
+            if matches!(event, Event::Check) {
+                if self.has_converged() {
+                    self.check_the_end();
+                    return self.summary();
+                }
+                self.queue.after(Span::millis(100), Event::Check);
+            } else {
+                self.handle(event);
+            }
+        }
+        unreachable!("the check of the end comes again and again")
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Boot { node } => self.boot(node),
+            Event::Run { node, life } => self.run_node(node, life),
+            Event::Synced { node, life } => self.synced(node, life),
+            Event::LogRead { node, life, ask } => self.log_read(node, life, ask),
+            Event::Dial { a, b } => self.dial(a, b),
+            Event::Frame { from, to, to_life, connection, frame } => self.frame(from, to, to_life, connection, &frame),
+            Event::Lost { at, peer, connection } => self.lost(at, peer, connection),
+            Event::UserTimeout { from, to, connection } => {
+                self.network.time_out(&mut self.queue, from, to, connection);
+            }
+            Event::Fault => self.fault(),
+            Event::Heal => self.heal(),
+            Event::ClientRun { client: number } => {
+                let client = &mut self.clients[number as usize];
+                if client.next_run.0 <= self.queue.now().0 || client.next_run.0 == u64::MAX {
+                    client.next_run = client::machine::Time(u64::MAX);
+                    self.client(number, |_, _, _, _| {});
+                }
+            }
+            Event::ClientConnect { client, connection, node } => self.client_connect(client, connection, node),
+            Event::ClientFrame { client, connection, frame } => self.client_frame(client, connection, frame),
+            Event::ClientReply { client, connection, frame } => {
+                self.client(client, |client, now, oracle, wires| client.reply(now, connection, &frame, oracle, wires));
+            }
+            Event::ClientClosed { client, connection } => self.client_closed(client, connection),
+            Event::Check => unreachable!("handled by the caller"),
+        }
+    }
+
+    fn boot(&mut self, id: u32) {
+        WHERE.set((WHERE.get().0, id));
+        let now = self.queue.now();
+        let node = &mut self.nodes[id as usize];
+        if node.process.is_some() {
+            return;
+        }
+        if let Err(error) = node.boot(now, &self.profile) {
+            violated("a node finds its disk as it left it", id, error);
+        }
+        let process = node.process.as_ref().expect("just booted");
+        let hard_state = process.wal.meta().hard_state;
+        let log = whole_log(&process.log_reader, self.oracle.held(id, 1));
+        self.oracle.booted(id, hard_state.term.0, hard_state.vote, log);
+        self.wake(id, now);
+    }
+
+    /// Makes sure that the node runs at a moment or before.
+    pub fn wake(&mut self, id: u32, time: Time) {
+        let node = &mut self.nodes[id as usize];
+        let time = time.max(node.paused_until).max(self.queue.now());
+        let Some(process) = &mut node.process else { return };
+        if time < process.next_run && time != Time::NEVER {
+            process.next_run = time;
+            self.queue.at(time, Event::Run { node: id, life: node.life });
+        }
+    }
+
+    fn input(&mut self, id: u32, input: Input) {
+        if let Some(process) = &mut self.nodes[id as usize].process {
+            process.inbox.push(input);
+            let delay = Span(self.random.below(20_000));
+            self.wake(id, self.queue.now() + delay);
+        }
+    }
+
+    /// One turn of a raft thread: all input, then the timers, then the effects.
+    fn run_node(&mut self, id: u32, life: u32) {
+        WHERE.set((WHERE.get().0, id));
+        let now = self.queue.now();
+        let node = &mut self.nodes[id as usize];
+        let wall_clock = node.wall_clock(now);
+        if node.life != life || node.process.is_none() {
+            return;
+        }
+        if now < node.paused_until {
+            node.process.as_mut().expect("just seen").next_run = Time::NEVER;
+            return self.wake(id, node_paused_until(&self.nodes, id));
+        }
+        let process = node.process.as_mut().expect("just seen");
+        if process.next_run != now {
+            return;
+        }
+        process.next_run = Time::NEVER;
+        process.replica.set_wall_clock(wall_clock);
+        for input in std::mem::take(&mut process.inbox) {
+            process.replica.step(now, input);
+        }
+        process.replica.step(now, Input::Tick);
+        let mut requests = Vec::new();
+        process.io.requests(now, &process.replica.published(), &mut requests);
+        for request in requests {
+            process.replica.step(now, Input::Request(request));
+        }
+        self.take_effects(id);
+        let process = self.nodes[id as usize].process.as_ref().expect("still there");
+        let deadline = process.replica.next_deadline();
+        self.wake(id, if deadline == Time::NEVER { deadline } else { deadline.max(now + Span(1)) });
+    }
+
+    fn take_effects(&mut self, id: u32) {
+        let now = self.queue.now();
+        for turn in 0.. {
+            assert!(turn < 10_000, "effects come to an end");
+            let process = self.nodes[id as usize].process.as_mut().expect("it runs");
+            let mut effects = std::mem::take(&mut process.effects);
+            process.replica.effects(now, &mut effects);
+            if let Some(stop) = &effects.stop {
+                violated("no node reaches an impossible state", id, format!("exit {}: {}", stop.exit_code, stop.text));
+            }
+            if let Some(append) = effects.append.take() {
+                self.oracle.appended(id, &append);
+                self.append(id, append);
+            }
+            self.observe(id);
+            for envelope in effects.messages.drain(..) {
+                self.send(envelope);
+            }
+            let process = self.nodes[id as usize].process.as_mut().expect("it runs");
+            let published = process.replica.published();
+            let mut outgoing = Vec::new();
+            for (io_loop, completion) in effects.completions.drain(..) {
+                assert_eq!(io_loop, 0, "there is one io loop");
+                process.io.complete(completion, &published, &mut outgoing);
+            }
+            for outgoing in outgoing {
+                self.send_reply(id, outgoing);
+            }
+            for ask in effects.read_log.drain(..) {
+                let delay = Span::micros(self.random.between(10, 2_000));
+                let life = self.nodes[id as usize].life;
+                self.queue.after(delay, Event::LogRead { node: id, life, ask });
+            }
+            for peer in effects.disconnect.drain(..) {
+                self.network.close(&mut self.queue, id, peer.0, false);
+            }
+            let more = effects.more;
+            self.nodes[id as usize].process.as_mut().expect("it runs").effects = effects;
+            if !more {
+                break;
+            }
+        }
+        // Credits that came back let more be read.
+        let process = self.nodes[id as usize].process.as_mut().expect("it runs");
+        if process.io.wants_to_run(&process.replica.published()) {
+            self.wake(id, now + Span(1_000));
+        }
+    }
+
+    fn observe(&mut self, id: u32) {
+        let process = self.nodes[id as usize].process.as_ref().expect("it runs");
+        let before = self.oracle.commit_index();
+        if let Some(raft) = process.replica.raft() {
+            self.oracle.observe(id, raft, process.replica.store().applied());
+        }
+        let after = self.oracle.commit_index();
+        if after > before && self.random.chance(20) {
+            self.check_durable(id, after);
+        }
+    }
+
+    fn append(&mut self, id: u32, append: raft::Append) {
+        let node = &mut self.nodes[id as usize];
+        let process = node.process.as_mut().expect("it runs");
+        #[cfg(feature = "sabotage")]
+        if self.profile.sabotage == Sabotage::AnswerBeforeSync {
+            let mut early = append.clone();
+            let persisted = Input::Persisted { sequence: append.sequence, queue_us: 0, sync_us: 0 };
+            process.appends.push_back(append);
+            for envelope in early.waiting.drain(..) {
+                self.send(envelope);
+            }
+            self.input(id, persisted);
+            return self.start_sync(id);
+        }
+        process.appends.push_back(append);
+        self.start_sync(id);
+    }
+
+    /// The wal thread takes all that is queued, unless it is busy.
+    fn start_sync(&mut self, id: u32) {
+        let node = &mut self.nodes[id as usize];
+        let time = node.sync_time(&self.profile, self.healed);
+        let life = node.life;
+        let Some(process) = &mut node.process else { return };
+        if process.group.is_empty() && !process.appends.is_empty() {
+            process.group.extend(process.appends.drain(..));
+            self.queue.after(time, Event::Synced { node: id, life });
+        }
+    }
+
+    fn synced(&mut self, id: u32, life: u32) {
+        WHERE.set((WHERE.get().0, id));
+        let node = &mut self.nodes[id as usize];
+        if node.life != life || node.process.is_none() {
+            return;
+        }
+        if self.queue.now() < node.paused_until {
+            return self.queue.at(node.paused_until, Event::Synced { node: id, life });
+        }
+        let process = node.process.as_mut().expect("just seen");
+        if let Err(error) = process.commit_group() {
+            violated("a healthy disk takes what it is given", id, error);
+        }
+        for append in std::mem::take(&mut process.group) {
+            if self.profile.sabotage == Sabotage::None || self.syncs_late() {
+                for envelope in append.waiting {
+                    self.send(envelope);
+                }
+                self.input(id, Input::Persisted { sequence: append.sequence, queue_us: 0, sync_us: 0 });
+            }
+        }
+        let process = self.nodes[id as usize].process.as_mut().expect("it runs");
+        if process.wal.wants_idle() && self.random.chance(300) {
+            process.wal.idle().expect("a healthy disk");
+        }
+        self.start_sync(id);
+    }
+
+    /// Whether what waits for a sync is released by its completion (and not before it, as one sabotage does).
+    fn syncs_late(&self) -> bool {
+        #[cfg(feature = "sabotage")]
+        return self.profile.sabotage != Sabotage::AnswerBeforeSync;
+        #[cfg(not(feature = "sabotage"))]
+        true
+    }
+
+    fn log_read(&mut self, id: u32, life: u32, ask: raft::ReadLog) {
+        WHERE.set((WHERE.get().0, id));
+        let node = &self.nodes[id as usize];
+        let Some(process) = node.process.as_ref().filter(|_| node.life == life) else { return };
+        let found = process.log_reader.read(ask.from, ask.bytes_max, ask.previous, ask.previous_chain);
+        let result = match found {
+            Ok(ReadResult::Entries(entries)) => raft::LogReadResult::Entries(entries),
+            Ok(ReadResult::Compacted) => raft::LogReadResult::Compacted,
+            Ok(ReadResult::Mismatch) => raft::LogReadResult::Mismatch,
+            Err(error) => violated("a healthy disk can be read", id, error),
+        };
+        let read = raft::LogRead { purpose: ask.purpose, term: ask.term, from: ask.from, result };
+        self.input(id, Input::LogRead(read));
+    }
+
+    fn send(&mut self, envelope: Envelope) {
+        if crate::verbose() {
+            let Envelope { from, to, term, message, .. } = &envelope;
+            println!("             {from} -> {to} in term {term}: {}", brief(message));
+        }
+        self.oracle.sent(&envelope);
+        let mut frame = Vec::new();
+        envelope.encode(&mut frame);
+        let (from, to) = (envelope.from.0, envelope.to.0);
+        let life = self.nodes[to as usize].life;
+        self.network.send(&mut self.queue, from, to, life, frame);
+    }
+
+    fn dial(&mut self, a: u32, b: u32) {
+        let both = [a, b].iter().all(|id| {
+            let node = &self.nodes[*id as usize];
+            node.process.is_some() && node.paused_until <= self.queue.now()
+        });
+        let connection = if both { self.network.open(a, b) } else { None };
+        if connection.is_none() {
+            // Also while a connection is open: it is looked after for ever.
+            self.queue.after(Span::millis(self.random.between(50, 200)), Event::Dial { a, b });
+            return;
+        }
+        for (from, to) in [(a, b), (b, a)] {
+            let process = self.nodes[from as usize].process.as_ref().expect("both run");
+            let mut frame = Vec::new();
+            process.replica.hello().encode(&mut frame);
+            let life = self.nodes[to as usize].life;
+            self.network.send_first(&mut self.queue, from, to, life, frame);
+        }
+    }
+
+    fn frame(&mut self, from: u32, to: u32, to_life: u32, connection: u64, bytes: &[u8]) {
+        let node = &self.nodes[to as usize];
+        if node.life != to_life || node.process.is_none() || !self.network.may_deliver(from, to, connection) {
+            return;
+        }
+        let (frame, _) = split(bytes, FRAME_BYTES_MAX).expect("undamaged").expect("whole");
+        if let Ok(hello) = Hello::decode(&frame) {
+            if self.network.is_current(from, to, connection) {
+                self.hello(from, to, hello);
+            }
+            return;
+        }
+        let envelope = decode_envelope(&frame);
+        self.input(to, Input::Peer(envelope));
+    }
+
+    fn hello(&mut self, from: u32, to: u32, hello: Hello) {
+        let process = self.nodes[to as usize].process.as_ref().expect("the caller has seen it");
+        match process.replica.admit(&hello) {
+            Ok(()) => self.input(to, Input::Connected(hello)),
+            Err(refusal) => {
+                self.input(to, Input::Refused { node: hello.node, text: refusal.to_string() });
+                self.network.close(&mut self.queue, from, to, false);
+            }
+        }
+    }
+
+    fn lost(&mut self, at: u32, peer: u32, connection: u64) {
+        if self.network.is_current(at, peer, connection) {
+            self.input(at, Input::Disconnected(protocol::NodeId(peer)));
+        }
+    }
+
+    fn fault(&mut self) {
+        if self.queue.now() >= self.end_of_turmoil {
+            return;
+        }
+        let mut nemesis = self.nemesis.take().expect("it is only away while it acts");
+        let pause = nemesis.strike(self);
+        self.nemesis = Some(nemesis);
+        self.queue.after(pause, Event::Fault);
+    }
+
+    /// Ends a process; with its power, or only itself.
+    pub fn crash(&mut self, id: u32, power: bool, back_after: Span) {
+        let node = &mut self.nodes[id as usize];
+        if power {
+            node.cut_power();
+        } else {
+            node.kill();
+        }
+        node.paused_until = Time(0);
+        self.network.close_all_of(&mut self.queue, id, power);
+        let mut wires = std::mem::take(&mut self.wires);
+        for wire in wires.iter().filter(|wire| wire.node == id) {
+            let delay = Span(self.random.around(self.profile.delay.0) + if power { 1_500_000_000 } else { 0 });
+            let (client, connection) = (wire.client, wire.connection);
+            self.queue.after(delay, Event::ClientClosed { client, connection });
+        }
+        wires.retain(|wire| wire.node != id);
+        self.wires = wires;
+        self.queue.after(back_after, Event::Boot { node: id });
+    }
+
+    /// Ends the clients' connections to a node.
+    pub fn reset_clients_of(&mut self, id: u32) {
+        let wires: Vec<(u32, ClientConnection)> =
+            self.wires.iter().filter(|wire| wire.node == id).map(|wire| (wire.client, wire.connection)).collect();
+        for (client, connection) in wires {
+            let delay = Span(self.random.around(self.profile.delay.0));
+            self.queue.after(delay, Event::ClientClosed { client, connection });
+        }
+    }
+
+    fn heal(&mut self) {
+        self.healed = true;
+        self.network.healed = true;
+        let lives: Vec<u32> = self.nodes.iter().map(|node| node.life).collect();
+        self.network.partition(&mut self.queue, &lives, Default::default());
+        for id in 0..self.profile.nodes {
+            self.nodes[id as usize].paused_until = Time(0);
+            self.queue.after(Span::millis(1), Event::Boot { node: id });
+            self.wake(id, self.queue.now());
+        }
+        self.queue.after(Span::secs(3), Event::Check);
+    }
+
+    fn client(&mut self, number: u32, f: impl FnOnce(&mut Client, MachineTime, &mut Oracle, &mut Vec<Wire>)) {
+        let now = client::machine::Time(self.queue.now().0);
+        // After the turmoil clients go on for a little: the cluster must not only be right, it must work.
+        let mood = match self.queue.now() {
+            time if time < self.end_of_turmoil => Mood::Drawn,
+            time if time < self.end_of_turmoil + Span::secs(2) => Mood::Patient,
+            _ => Mood::Done,
+        };
+        let mut wires = Vec::new();
+        let client = &mut self.clients[number as usize];
+        f(client, now, &mut self.oracle, &mut wires);
+        client.run(now, &mut self.oracle, mood, &mut wires);
+        if let Some(time) = client.next_deadline(mood) {
+            let time = time.max(client::machine::Time(now.0 + 1));
+            if time < client.next_run {
+                client.next_run = time;
+                self.queue.at(Time(time.0), Event::ClientRun { client: number });
+            }
+        }
+        for wire in wires {
+            self.wire(number, wire);
+        }
+    }
+
+    fn wire(&mut self, client: u32, wire: Wire) {
+        let delay = Span(20_000 + self.random.around(self.profile.delay.0));
+        match wire {
+            Wire::Connect { connection, node } => {
+                self.queue.after(delay, Event::ClientConnect { client, connection, node });
+            }
+            Wire::Disconnect { connection } => self.drop_wire(client, connection),
+            Wire::Send { connection, frame } => {
+                let time = self.queue.now() + delay;
+                if let Some(wire) = self.find_wire(client, connection) {
+                    let time = in_order(&mut wire.last_arrival[0], time);
+                    self.queue.at(time, Event::ClientFrame { client, connection, frame });
+                }
+            }
+        }
+    }
+
+    fn client_connect(&mut self, client: u32, connection: ClientConnection, id: u32) {
+        let node = &mut self.nodes[id as usize];
+        let life = node.life;
+        let Some(process) = &mut node.process else {
+            return self.queue.after(Span::millis(1), Event::ClientClosed { client, connection });
+        };
+        let server = process.io.accept();
+        let last_arrival = [self.queue.now(); 2];
+        self.wires.push(ClientWire { client, connection, node: id, life, server, last_arrival });
+        self.client(client, |client, now, oracle, wires| client.connected(now, connection, oracle, wires));
+    }
+
+    fn client_frame(&mut self, client: u32, connection: ClientConnection, frame: Vec<u8>) {
+        let Some(wire) = self.find_wire(client, connection) else { return };
+        let (id, life, server) = (wire.node, wire.life, wire.server);
+        let node = &mut self.nodes[id as usize];
+        if let Some(process) = node.process.as_mut().filter(|_| node.life == life) {
+            process.io.receive(server, frame);
+            let delay = Span(self.random.below(20_000));
+            self.wake(id, self.queue.now() + delay);
+        }
+    }
+
+    fn send_reply(&mut self, id: u32, outgoing: Outgoing) {
+        let delay = Span(20_000 + self.random.around(self.profile.delay.0));
+        let time = self.queue.now() + delay;
+        let wire = self.wires.iter_mut().find(|wire| wire.node == id && wire.server == outgoing.connection);
+        if let Some(wire) = wire {
+            let time = in_order(&mut wire.last_arrival[1], time);
+            let (client, connection) = (wire.client, wire.connection);
+            self.queue.at(time, Event::ClientReply { client, connection, frame: outgoing.frame });
+        }
+    }
+
+    fn client_closed(&mut self, client: u32, connection: ClientConnection) {
+        self.drop_wire(client, connection);
+        self.client(client, |client, now, oracle, wires| client.closed(now, connection, oracle, wires));
+    }
+
+    fn drop_wire(&mut self, client: u32, connection: ClientConnection) {
+        let Some(at) = self.wires.iter().position(|wire| wire.client == client && wire.connection == connection) else {
+            return;
+        };
+        let wire = self.wires.swap_remove(at);
+        let node = &mut self.nodes[wire.node as usize];
+        if let Some(process) = node.process.as_mut().filter(|_| node.life == wire.life) {
+            process.io.close(wire.server);
+        }
+    }
+
+    fn find_wire(&mut self, client: u32, connection: ClientConnection) -> Option<&mut ClientWire> {
+        self.wires.iter_mut().find(|wire| wire.client == client && wire.connection == connection)
+    }
+
+    /// Cuts the power of copies of all disks: a majority still holds the committed entry (I-8).
+    fn check_durable(&mut self, seen_by: u32, index: u64) {
+        let entry = self.oracle.committed(index).clone();
+        let mut holders = 0;
+        for id in 0..self.profile.nodes {
+            let disk = self.nodes[id as usize].disk.duplicate();
+            disk.power_cut(self.random.next());
+            holders += usize::from(self.holds_after_boot(id, disk, &entry));
+        }
+        if holders <= self.nodes.len() / 2 {
+            violated(
+                "what is committed is durable on a majority",
+                seen_by,
+                format!("{:?} on {holders}", entry.header.id),
+            );
+        }
+    }
+
+    fn holds_after_boot(&mut self, id: u32, disk: VirtualDisk, entry: &Entry) -> bool {
+        let options = self.nodes[id as usize].wal_options(&self.profile);
+        match Wal::open(&Disk::virtual_(disk), Path::new(DATA), options) {
+            Ok((wal, found)) => {
+                let index = entry.header.id.index;
+                found.last.index >= index && entry_at(&wal.reader(), entry) == Some(entry.clone())
+            }
+            Err(error) => violated("a node finds its disk as it left it", id, error),
+        }
+    }
+
+    fn has_converged(&self) -> bool {
+        let log_end = |node: &Node| {
+            let process = node.process.as_ref()?;
+            let raft = process.replica.raft()?;
+            let (last, applied) = (raft.last().index, process.replica.store().applied());
+            (last == applied && applied == raft.commit_index()).then_some(last)
+        };
+        let ends: Vec<Option<Index>> = self.nodes.iter().map(log_end).collect();
+        let led = self.nodes.iter().any(|node| {
+            node.process.as_ref().and_then(|process| process.replica.raft()).is_some_and(raft::Raft::is_leader)
+        });
+        let same = ends.iter().all(|end| end.is_some() && *end == ends[0]);
+        let idle = self.clients.iter().all(Client::is_idle);
+        if self.queue.now() > self.end_of_turmoil + CONVERGE_WITHIN {
+            violated(
+                "a healed cluster converges",
+                u32::MAX,
+                format!("log ends {ends:?}, led {led}, clients idle {idle}"),
+            );
+        }
+        led && same && idle
+    }
+
+    fn check_the_end(&mut self) {
+        self.oracle.check_never();
+        let all: Vec<(Vec<u8>, u64)> =
+            self.oracle.model.all().map(|(key, stored)| (key.clone(), stored.revision)).collect();
+        for node in &self.nodes {
+            let process = node.process.as_ref().expect("all run at the end");
+            let mut reader = process.replica.store().reader();
+            let pinned = reader.pin();
+            let held: Vec<(Vec<u8>, u64)> =
+                pinned.range(b"", None).map(|item| (item.key.to_vec(), item.found.revision.0)).collect();
+            if held != all || process.replica.store().keys() != all.len() as u64 {
+                violated(
+                    "equal logs make equal states",
+                    node.id,
+                    format!("{} keys, expected {}", held.len(), all.len()),
+                );
+            }
+            for (key, _) in &all {
+                let (found, stored) = (pinned.get(key), self.oracle.model.at(key, u64::MAX));
+                if found.map(|found| found.value.to_vec()) != stored.map(|stored| stored.value.clone()) {
+                    violated("equal logs make equal states", node.id, String::from_utf8_lossy(key));
+                }
+            }
+            if !process.io.has_all_credits() {
+                violated("C-26: every credit comes back", node.id, format!("{:?} {:?}", process.io, process.replica));
+            }
+        }
+        let index = self.oracle.commit_index();
+        self.check_durable(0, index);
+        let working = self.clients.iter().any(|client| client.tally.executed > 0);
+        if !working {
+            violated("a healed cluster works", u32::MAX, "no write was ever answered");
+        }
+    }
+
+    fn summary(&self) -> Summary {
+        let mut summary = Summary {
+            trace: self.trace,
+            events: self.events,
+            committed: self.oracle.commit_index(),
+            ..Summary::default()
+        };
+        for client in &self.clients {
+            summary.executed += client.tally.executed;
+            summary.read += client.tally.read;
+            summary.unknown += client.tally.unknown;
+            summary.not_executed += client.tally.not_executed;
+        }
+        summary
+    }
+
+    fn record(&mut self, event: &Event) {
+        self.events += 1;
+        let now = self.queue.now().0;
+        if crate::verbose() {
+            let ms = now.saturating_sub(START.0) as f64 / 1e6;
+            match event {
+                Event::Frame { from, to, connection, .. } => {
+                    println!("{ms:>12.3} ms {from} -> {to} arrives, connection {connection}")
+                }
+                other => println!("{ms:>12.3} ms {other:?}"),
+            }
+        }
+        let kind = std::mem::discriminant(event);
+        let mut hash = std::hash::DefaultHasher::new();
+        std::hash::Hash::hash(&(self.trace, now, kind), &mut hash);
+        self.trace = std::hash::Hasher::finish(&hash);
+    }
+}
+
+type MachineTime = client::machine::Time;
+
+/// A message without its entries' bodies.
+fn brief(message: &Message) -> String {
+    let Message::AppendEntries(append) = message else { return format!("{message:?}") };
+    let last = append.entries.last().map(|entry| entry.header.id);
+    let AppendEntries { round, heartbeat, previous, commit, .. } = append;
+    format!("AppendEntries round {round} heartbeat {heartbeat} {previous:?}..{last:?} commit {commit}")
+}
+
+fn node_paused_until(nodes: &[Node], id: u32) -> Time {
+    nodes[id as usize].paused_until
+}
+
+/// Bytes of one connection arrive in order.
+fn in_order(last: &mut Time, time: Time) -> Time {
+    *last = time.max(*last + Span(1));
+    *last
+}
+
+fn decode_envelope(frame: &Frame<'_>) -> Envelope {
+    Envelope::decode(frame, bytes::Bytes::copy_from_slice).expect("nodes understand each other")
+}
+
+/// All entries of a log, through the code that serves lagging peers.
+fn whole_log(reader: &LogReader, _first: Option<&Entry>) -> Vec<Entry> {
+    let mut log: Vec<Entry> = Vec::new();
+    loop {
+        let previous = log.last().map_or(EntryId::default(), |entry| entry.header.id);
+        let chain = log.last().map(|entry| entry.header.chain);
+        match reader.read(previous.index.next(), 1 << 20, previous, chain) {
+            Ok(ReadResult::Entries(entries)) if !entries.is_empty() => log.extend(entries),
+            _ => return log,
+        }
+    }
+}
+
+fn entry_at(reader: &LogReader, entry: &Entry) -> Option<Entry> {
+    whole_log(reader, None).into_iter().find(|held| held.header.id == entry.header.id)
+}
