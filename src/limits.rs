@@ -130,3 +130,32 @@ pub const DISK_BYTES_PER_SYNC: u64 = 2 * 4096;
 /// Sizes of pool buffers, in bytes: a socket read; a deep pipeline of small requests; in between; one largest request
 /// with room for what follows it.
 pub const POOL_CLASS_BYTES: [usize; 4] = [16 * 1024, 64 * 1024, 256 * 1024, 1024 * 1024 + 64 * 1024];
+
+// --- clients (net/connection.rs, server/io_loop) ---
+
+/// Open connections of one io thread; beyond, new ones are closed at once.
+pub const CLIENT_CONNECTIONS_MAX: usize = 16 * 1024;
+/// A connection that has not said HELLO, or has not completed a frame it began, after so long is closed, in milliseconds.
+pub const CLIENT_PATIENCE_MS: u64 = 30_000;
+/// A client that takes none of its replies for so long is disconnected, in milliseconds.
+pub const CLIENT_SILENCE_MS: u64 = 30_000;
+/// Unsent replies of one connection at which its further requests wait, in bytes; one largest reply may come on top.
+pub const CLIENT_OUT_BYTES_MAX: usize = 1024 * 1024;
+/// Capacity that an idle connection keeps for replies, in bytes.
+pub const CLIENT_OUT_BYTES_KEPT: usize = 16 * 1024;
+/// Reads of one connection's socket before the others have their turn.
+pub const CLIENT_READS_PER_TURN: usize = 4;
+/// Longest deadline of a request, and the one of a request that names none, in milliseconds.
+pub const REQUEST_DEADLINE_MS_MAX: u64 = 60_000;
+/// Bytes of keys and values in one page of a scan (one key at least).
+pub const PAGE_BYTES_MAX: usize = 256 * 1024;
+/// Keys that one page of a scan walks over when it only counts: some milliseconds.
+pub const PAGE_COUNTED_KEYS_MAX: u64 = 16 * 1024;
+/// Capacity of a batch's arena for small commands, in bytes.
+pub const ARENA_BYTES: usize = 64 * 1024;
+/// How long a server that stops waits for the answers that its clients are owed, in milliseconds.
+pub const STOP_PATIENCE_MS: u64 = 500;
+/// How often a loop with paused connections looks at what comes back without a wake, in milliseconds.
+pub const PAUSED_LOOK_MS: u64 = 5;
+/// How often connections are looked at for their patience, in milliseconds.
+pub const SWEEP_MS: u64 = 1_000;

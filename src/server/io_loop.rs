@@ -1,19 +1,44 @@
-//! One io thread: clients' sockets, decoding, look-ups, answers.
+//! One io thread: its own poll and its clients' sockets. In each iteration: poll; take what came back from the raft
+//! thread; read and decode; ask one permission for all reads and send one batch; one write per connection with replies.
+//!
+//! Only the reading of a client's socket can refuse work (C-26): a request takes a credit when it is decoded, and without
+//! a credit, a buffer or room for replies the connection waits in a FIFO and its socket stays unread.
 
-use std::sync::atomic::AtomicUsize;
+mod clients;
+mod desk;
+mod replies;
+mod scan;
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::time::Duration;
 
+use log::warn;
+use mio::event::Event;
 use mio::net::{TcpListener, TcpStream};
-use mio::Poll;
+use mio::{Events, Interest, Poll, Token};
 
+use super::raft_loop::WAKER;
 use super::stop::StopSwitch;
+use super::system;
 use crate::config::Config;
 use crate::kv::Reader;
+use crate::limits;
 use crate::mailbox::{Parking, Receiver, Sender};
-use crate::metrics::{Metrics, Recorder};
+use crate::metrics::{Counter, Metrics, Recorder};
+use crate::net::connections::{Connections, Key};
 use crate::pool::Pool;
 use crate::replica::{Completion, Published, Request};
-use crate::time::Time;
+use crate::time::{Span, Time};
+use clients::Client;
+use desk::{Desk, DeskParts};
+
+/// Readiness of the listener (io-0 only).
+const LISTENER: Token = Token(0);
+/// Readiness of the connection in slot `n` is `Token(n + FIRST_CONNECTION)`.
+const FIRST_CONNECTION: usize = 2;
 
 /// Where an io thread's sockets come from.
 pub(super) enum Source {
@@ -33,7 +58,7 @@ pub(super) struct Parts {
     /// Which of the io threads; the `io_loop` of its requests.
     pub(super) number: u16,
     pub(super) config: Arc<Config>,
-    /// Its waker is registered as `raft_loop::WAKER`.
+    /// Its waker is registered as [`WAKER`].
     pub(super) poll: Poll,
     pub(super) parking: Arc<Parking>,
     pub(super) requests: Sender<Vec<Request>>,
@@ -45,7 +70,6 @@ pub(super) struct Parts {
     /// Shared by all io threads.
     pub(super) pool: Pool,
     pub(super) published: Arc<Published>,
-    /// For a status's counters; add `logging::dropped()`.
     pub(super) metrics: Metrics,
     pub(super) recorder: Recorder,
     /// When the process started, for a status.
@@ -55,5 +79,250 @@ pub(super) struct Parts {
 
 /// Until it is asked to stop.
 pub(super) fn run(parts: Parts) {
-    let _ = parts;
+    IoLoop::new(parts).run();
+}
+
+struct IoLoop {
+    poll: Poll,
+    parking: Arc<Parking>,
+    stop: StopSwitch,
+    source: Source,
+    completions: Receiver<Vec<Completion>>,
+    counts: Arc<[AtomicUsize]>,
+    reader: Reader,
+    pool: Pool,
+    /// The largest frame that a client may send.
+    frame_bytes_max: usize,
+    clients: Connections<Client>,
+    desk: Desk,
+    /// The listener may have something to accept.
+    acceptable: bool,
+    /// Connections that may have something to read.
+    readable: Vec<Key>,
+    /// Connections with replies to send.
+    unsent: Vec<Key>,
+    /// Connections that wait for a credit, a buffer, or room; each once, in the order in which they came.
+    paused: VecDeque<Key>,
+    /// Since they were last looked at, something has come back that paused connections wait for.
+    resumable: bool,
+    /// When connections are looked at for their patience.
+    next_sweep: Time,
+    /// Completions in hand; empty between iterations.
+    taken: Vec<Completion>,
+}
+
+impl IoLoop {
+    fn new(parts: Parts) -> IoLoop {
+        let Parts { number, config, requests, published, metrics, recorder, started, .. } = parts;
+        let frame_bytes_max = protocol::frame::client_frame_bytes_max(config.key_bytes_max, config.value_bytes_max);
+        let desk = Desk::new(DeskParts { number, config, published, metrics, recorder, started, requests });
+        IoLoop {
+            poll: parts.poll,
+            parking: parts.parking,
+            stop: parts.stop,
+            source: parts.source,
+            completions: parts.completions,
+            counts: parts.connections,
+            reader: parts.reader,
+            pool: parts.pool,
+            frame_bytes_max,
+            clients: Connections::default(),
+            desk,
+            acceptable: false,
+            readable: Vec::new(),
+            unsent: Vec::new(),
+            paused: VecDeque::new(),
+            resumable: false,
+            next_sweep: Time(0),
+            taken: Vec::new(),
+        }
+    }
+
+    fn run(mut self) {
+        let mut events = Events::with_capacity(1024);
+        if let Source::Listener { listener, .. } = &mut self.source {
+            let registered = self.poll.registry().register(listener, LISTENER, Interest::READABLE);
+            registered.unwrap_or_else(|error| panic!("the listener cannot be polled: {error}"));
+            self.acceptable = true;
+        }
+        while !self.stop.is_asked() {
+            self.sleep(&mut events);
+            let now = system::now();
+            events.iter().filter(|event| event.token() != WAKER).for_each(|event| self.ready(event));
+            self.take_completions();
+            self.adopt(now);
+            self.resume_paused(now);
+            self.read_clients(now);
+            self.desk.send();
+            self.flush_clients(now);
+            self.sweep(now);
+        }
+        self.finish(&mut events);
+    }
+
+    /// Everybody who is owed an answer may still get it, for a moment; nothing new is read.
+    fn finish(&mut self, events: &mut Events) {
+        let end = system::now() + Span::millis(limits::STOP_PATIENCE_MS);
+        self.readable.clear();
+        self.paused.clear();
+        loop {
+            let now = system::now();
+            self.take_completions();
+            self.flush_clients(now);
+            let owed = self.clients.iter_mut().any(|(_, client)| client.is_owed_something());
+            if !owed || now >= end {
+                return;
+            }
+            if let Err(error) = self.poll.poll(events, Some(Duration::from_millis(5))) {
+                warn!("an io thread cannot poll while it stops: {error}");
+                return;
+            }
+            events.iter().filter(|event| event.token() != WAKER).for_each(|event| self.ready(event));
+        }
+    }
+
+    fn sleep(&mut self, events: &mut Events) {
+        let busy = self.acceptable || !self.readable.is_empty() || self.resumable;
+        let timeout = if busy || !self.may_sleep() {
+            Some(Duration::ZERO)
+        } else if !self.paused.is_empty() {
+            // Buffers come back, and the bound of uncommitted bytes is left, without a wake.
+            Some(Duration::from_millis(limits::PAUSED_LOOK_MS))
+        } else if !self.clients.is_empty() {
+            Some(Duration::from_millis(limits::SWEEP_MS))
+        } else {
+            None
+        };
+        if let Err(error) = self.poll.poll(events, timeout) {
+            if error.kind() != io::ErrorKind::Interrupted {
+                panic!("an io thread cannot poll: {error}");
+            }
+            events.clear();
+        }
+        self.parking.awake();
+    }
+
+    fn may_sleep(&self) -> bool {
+        self.parking.may_sleep(|| {
+            let handed_over = match &self.source {
+                Source::Listener { others, .. } => others.iter().any(Sender::can_flush),
+                Source::HandedOver(sockets) => !sockets.is_empty(),
+            };
+            !handed_over && self.completions.is_empty() && !self.desk.requests.can_flush() && !self.stop.is_asked()
+        })
+    }
+
+    fn ready(&mut self, event: &Event) {
+        let Some(slot) = event.token().0.checked_sub(FIRST_CONNECTION) else {
+            self.acceptable = true;
+            return;
+        };
+        let Some(key) = self.clients.key_of(slot) else { return };
+        if event.is_readable() || event.is_read_closed() || event.is_error() {
+            self.note_readable(key);
+        }
+        if event.is_writable() {
+            self.note_unsent(key);
+        }
+    }
+
+    /// New sockets: accepted here, or handed over by io-0.
+    fn adopt(&mut self, now: Time) {
+        let mut adopted = Vec::new();
+        match &mut self.source {
+            Source::Listener { listener, others } => {
+                if std::mem::take(&mut self.acceptable) {
+                    accept(listener, others, &self.counts, &mut adopted);
+                }
+                for other in others {
+                    other.flush();
+                }
+            }
+            Source::HandedOver(sockets) => {
+                while let Some(mut batch) = sockets.take() {
+                    adopted.append(&mut batch);
+                }
+            }
+        }
+        for stream in adopted {
+            self.add(now, stream);
+        }
+    }
+
+    fn add(&mut self, now: Time, stream: TcpStream) {
+        if self.clients.len() >= limits::CLIENT_CONNECTIONS_MAX {
+            self.desk.recorder.count(Counter::ClientConnectionsRefused);
+            self.counts[usize::from(self.desk.number)].fetch_sub(1, Ordering::Relaxed);
+            return;
+        }
+        let registry = self.poll.registry();
+        let mut registered = Ok(());
+        let key = self.clients.insert_with(|key| {
+            let mut client = Client::new(now, stream);
+            let stream = client.connection.stream();
+            let token = Token(key.slot as usize + FIRST_CONNECTION);
+            registered = stream
+                .set_nodelay(true)
+                .and_then(|()| registry.register(stream, token, Interest::READABLE | Interest::WRITABLE));
+            client
+        });
+        self.desk.recorder.count(Counter::ClientConnections);
+        match registered {
+            Ok(()) => self.note_readable(key),
+            Err(error) => {
+                warn!("cannot use a client's connection: {error}");
+                self.close(key);
+            }
+        }
+    }
+
+    fn note_readable(&mut self, key: Key) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        if !std::mem::replace(&mut client.is_readable, true) {
+            self.readable.push(key);
+        }
+    }
+
+    fn note_unsent(&mut self, key: Key) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        if !std::mem::replace(&mut client.is_unsent, true) {
+            self.unsent.push(key);
+        }
+    }
+
+    fn close(&mut self, key: Key) {
+        if let Some(mut client) = self.clients.remove(key) {
+            self.desk.credits += client.postponed.len() as u32;
+            let _ = self.poll.registry().deregister(client.connection.stream()); // closing does the same
+            self.counts[usize::from(self.desk.number)].fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Takes all waiting sockets; each goes to the loop with the fewest connections.
+fn accept(
+    listener: &TcpListener,
+    others: &mut [Sender<Vec<TcpStream>>],
+    counts: &[AtomicUsize],
+    adopted: &mut Vec<TcpStream>,
+) {
+    loop {
+        match listener.accept() {
+            Ok((stream, _)) => {
+                let fewest = (0..counts.len()).min_by_key(|i| counts[*i].load(Ordering::Relaxed)).unwrap_or(0);
+                counts[fewest].fetch_add(1, Ordering::Relaxed);
+                match fewest.checked_sub(1) {
+                    None => adopted.push(stream),
+                    Some(other) => others[other].batch().push(stream),
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => {
+                // Out of file descriptors, most likely; the sweep tries again.
+                warn!("cannot accept a client: {error}");
+                return;
+            }
+        }
+    }
 }

@@ -200,6 +200,7 @@ struct Parts {
     members: Vec<Member>,
     client_listener: TcpListener,
     peer_listener: TcpListener,
+    #[cfg(feature = "sabotage")]
     sabotage: Sabotage,
 }
 

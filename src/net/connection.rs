@@ -1,0 +1,238 @@
+//! A client's connection. Reading draws on the pool, and only while bytes are there that are no whole frame yet; writing
+//! collects replies and sends them in one go.
+
+use std::io::{self, ErrorKind, Read, Write};
+
+use mio::net::TcpStream;
+use protocol::frame::{self, Frame, FrameError};
+
+use crate::limits::CLIENT_OUT_BYTES_KEPT;
+use crate::pool::{BufMut, Pool};
+
+/// A stream with what was received and what is to be sent.
+#[derive(Debug)]
+pub struct Connection {
+    stream: TcpStream,
+    /// Received and not taken.
+    pub incoming: Incoming,
+    /// To be sent.
+    pub outgoing: Outgoing,
+}
+
+/// What came of reading once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filled {
+    /// Bytes came, and more may be there.
+    Some,
+    /// The socket is empty.
+    Drained,
+    /// The client has closed its direction.
+    Closed,
+    /// The pool is exhausted; the socket was not read.
+    NoBuffer,
+}
+
+/// Received bytes; holds no buffer while it is empty.
+#[derive(Debug, Default)]
+pub struct Incoming {
+    buffer: Option<BufMut>,
+    /// Bytes at the front of the buffer that were taken.
+    taken: usize,
+}
+
+/// Replies on their way out.
+#[derive(Debug, Default)]
+pub struct Outgoing {
+    bytes: Vec<u8>,
+    sent: usize,
+}
+
+impl Connection {
+    /// Takes over a connected stream.
+    pub fn new(stream: TcpStream) -> Self {
+        Self { stream, incoming: Incoming::default(), outgoing: Outgoing::default() }
+    }
+
+    /// For registration with a poll, and for socket options.
+    pub fn stream(&mut self) -> &mut TcpStream {
+        &mut self.stream
+    }
+
+    /// Reads once. Take all frames after it. `frame_bytes_max` bounds what a buffer is taken for.
+    pub fn fill(&mut self, pool: &Pool, frame_bytes_max: usize) -> io::Result<Filled> {
+        let Some(buffer) = self.incoming.room(pool, frame_bytes_max) else {
+            return Ok(Filled::NoBuffer);
+        };
+        loop {
+            match self.stream.read(buffer.spare_mut()) {
+                Ok(0) => return Ok(Filled::Closed),
+                Ok(n) => {
+                    buffer.advance(n);
+                    return Ok(Filled::Some);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Filled::Drained),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Sends as much as the socket takes. True: nothing is left; false: go on when the socket is writable.
+    pub fn flush(&mut self) -> io::Result<bool> {
+        let Outgoing { bytes, sent } = &mut self.outgoing;
+        while *sent < bytes.len() {
+            match self.stream.write(&bytes[*sent..]) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(n) => *sent += n,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        bytes.clear();
+        bytes.shrink_to(CLIENT_OUT_BYTES_KEPT);
+        *sent = 0;
+        Ok(true)
+    }
+}
+
+impl Incoming {
+    /// The next whole frame.
+    pub fn next_frame(&mut self, frame_bytes_max: usize) -> Result<Option<Frame<'_>>, FrameError> {
+        let Some(buffer) = &self.buffer else { return Ok(None) };
+        match frame::split(&buffer[self.taken..], frame_bytes_max)? {
+            Some((frame, whole)) => {
+                self.taken += whole;
+                Ok(Some(frame))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// The bytes that no frame was made of yet.
+    pub fn untaken(&self) -> &[u8] {
+        self.buffer.as_ref().map_or(&[], |buffer| &buffer[self.taken..])
+    }
+
+    /// Gives the buffer back if all of it was taken.
+    pub fn release(&mut self) {
+        if self.untaken().is_empty() {
+            self.buffer = None;
+            self.taken = 0;
+        }
+    }
+
+    /// A buffer with room for the rest of the frame that has begun.
+    fn room(&mut self, pool: &Pool, frame_bytes_max: usize) -> Option<&mut BufMut> {
+        self.release();
+        // A wrong length is reported by `next_frame`; here it only must not take a buffer.
+        let needed = frame::needed(self.untaken(), frame_bytes_max).unwrap_or(frame::HEADER_BYTES);
+        match &mut self.buffer {
+            Some(buffer) if buffer.capacity() >= needed => buffer.consume(self.taken),
+            _ => {
+                let mut larger = pool.take(needed)?;
+                larger.fill(self.untaken());
+                self.buffer = Some(larger);
+            }
+        }
+        self.taken = 0;
+        self.buffer.as_mut()
+    }
+}
+
+impl Outgoing {
+    /// Where replies are appended.
+    pub fn out(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    /// Bytes that are not sent.
+    pub fn unsent(&self) -> usize {
+        self.bytes.len() - self.sent
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream as StdStream};
+
+    use protocol::request::{Request, RequestHeader};
+    use protocol::RequestId;
+
+    use super::*;
+
+    const FRAME_MAX: usize = 64 * 1024;
+
+    fn pair() -> (Connection, StdStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let client = StdStream::connect(listener.local_addr().expect("bound")).expect("connect");
+        let (accepted, _) = listener.accept().expect("accept");
+        accepted.set_nonblocking(true).expect("non-blocking");
+        (Connection::new(TcpStream::from_std(accepted)), client)
+    }
+
+    fn fill_something(connection: &mut Connection, pool: &Pool) -> Filled {
+        loop {
+            match connection.fill(pool, FRAME_MAX).expect("read") {
+                Filled::Drained => std::thread::yield_now(),
+                other => return other,
+            }
+        }
+    }
+
+    #[test]
+    fn frames_cut_anywhere_arrive_and_the_buffer_goes_back() {
+        let (mut connection, mut client) = pair();
+        let pool = Pool::new(1 << 20);
+        let key = vec![b'k'; 20_000];
+        let mut bytes = Vec::new();
+        for request in 1..=3 {
+            let header = RequestHeader { request: RequestId(request), ..RequestHeader::default() };
+            Request::Get { key: &key }.encode(&header, &mut bytes);
+        }
+        let mut seen = Vec::new();
+        for piece in bytes.chunks(7_777) {
+            client.write_all(piece).expect("write");
+            assert_eq!(fill_something(&mut connection, &pool), Filled::Some);
+            while let Some(frame) = connection.incoming.next_frame(FRAME_MAX).expect("good frames") {
+                let incoming = Request::decode(&frame).expect("a request");
+                assert_eq!(incoming.request, Request::Get { key: &key });
+                seen.push(incoming.header.request.0);
+            }
+        }
+        connection.incoming.release();
+        assert_eq!(seen, [1, 2, 3]);
+        assert_eq!(pool.used(), 0);
+        drop(client);
+        assert_eq!(fill_something(&mut connection, &pool), Filled::Closed);
+    }
+
+    #[test]
+    fn without_a_buffer_the_socket_is_left_alone() {
+        let (mut connection, mut client) = pair();
+        client.write_all(b"something").expect("write");
+        let empty = Pool::new(0);
+        assert_eq!(connection.fill(&empty, FRAME_MAX).expect("no error"), Filled::NoBuffer);
+        assert_eq!(fill_something(&mut connection, &Pool::new(1 << 20)), Filled::Some);
+        assert_eq!(connection.incoming.untaken(), b"something");
+    }
+
+    #[test]
+    fn what_the_socket_does_not_take_is_kept() {
+        let (mut connection, mut client) = pair();
+        let reply = vec![7; 8 << 20];
+        connection.outgoing.out().extend_from_slice(&reply);
+        assert!(!connection.flush().expect("write"));
+        assert!(connection.outgoing.unsent() > 0);
+        let reader = std::thread::spawn(move || {
+            let mut all = vec![0; 8 << 20];
+            client.read_exact(&mut all).expect("read");
+            all
+        });
+        while !connection.flush().expect("write") {
+            std::thread::yield_now();
+        }
+        assert!(reader.join().expect("no panic") == reply);
+        assert_eq!(connection.outgoing.unsent(), 0);
+    }
+}

@@ -1,0 +1,429 @@
+//! An io loop's clients: reading, pausing, answering, sending, and losing patience.
+
+use std::collections::VecDeque;
+
+use log::debug;
+use mio::net::TcpStream;
+use protocol::format::{negotiate, Hello, HelloReply, Purpose, Refusal};
+use protocol::reply::{Reason, Status};
+use protocol::request::Request as Wire;
+use protocol::{ClusterId, Frame, FrameError, Incarnation, RequestId};
+
+use super::desk::{self, Asked, ReadOp, Taken, Want};
+use super::{replies, IoLoop};
+use crate::limits;
+use crate::metrics::Counter;
+use crate::net::connection::{Connection, Filled};
+use crate::net::connections::Key;
+use crate::replica::{Completion, ReplyTo};
+use crate::time::{Span, Time};
+
+/// One client.
+pub(super) struct Client {
+    pub(super) connection: Connection,
+    stage: Stage,
+    /// Requests whose answers are not written.
+    in_flight: u32,
+    /// Reads that are permitted and wait for room among the unsent replies; each holds a credit.
+    pub(super) postponed: VecDeque<ReadOp>,
+    /// It is in the list of readable connections.
+    pub(super) is_readable: bool,
+    /// It is in the list of connections with replies.
+    pub(super) is_unsent: bool,
+    /// It is in the FIFO of paused connections.
+    is_paused: bool,
+    /// It will send nothing more.
+    read_closed: bool,
+    /// When the HELLO, or the frame that has begun, must be complete.
+    patience_end: Time,
+    /// When some of the unsent replies must have been taken.
+    silence_end: Time,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// The HELLO is missing.
+    Greeting,
+    /// Requests are welcome.
+    Open,
+    /// Nothing more is read; closed when everything is sent.
+    Closing,
+}
+
+/// Why the frames of a connection were not all taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stopped {
+    /// All were.
+    No,
+    /// It waits in the FIFO.
+    Paused,
+    /// It is closed or about to be.
+    Ended,
+}
+
+impl Client {
+    pub(super) fn new(now: Time, stream: TcpStream) -> Client {
+        Client {
+            connection: Connection::new(stream),
+            stage: Stage::Greeting,
+            in_flight: 0,
+            postponed: VecDeque::new(),
+            is_readable: false,
+            is_unsent: false,
+            is_paused: false,
+            read_closed: false,
+            patience_end: now + Span::millis(limits::CLIENT_PATIENCE_MS),
+            silence_end: Time::NEVER,
+        }
+    }
+
+    /// An answer is missing or not sent.
+    pub(super) fn is_owed_something(&self) -> bool {
+        self.in_flight > 0 || self.connection.outgoing.unsent() > 0
+    }
+
+    fn has_room(&self) -> bool {
+        self.postponed.is_empty() && self.connection.outgoing.unsent() < limits::CLIENT_OUT_BYTES_MAX
+    }
+
+    /// Everything it asked for is answered and sent, and nothing more will come.
+    fn is_done(&self) -> bool {
+        (self.read_closed || self.stage == Stage::Closing) && !self.is_owed_something()
+    }
+}
+
+impl IoLoop {
+    pub(super) fn read_clients(&mut self, now: Time) {
+        for key in std::mem::take(&mut self.readable) {
+            if let Some(client) = self.clients.get_mut(key) {
+                client.is_readable = false;
+                self.read_client(now, key);
+            }
+        }
+    }
+
+    /// Lets paused connections go on, in their order: first what is buffered, then the socket.
+    pub(super) fn resume_paused(&mut self, now: Time) {
+        self.resumable = false;
+        for _ in 0..self.paused.len() {
+            if self.desk.credits == 0 || self.desk.published.paused() {
+                return;
+            }
+            let Some(key) = self.paused.pop_front() else { return };
+            let Some(client) = self.clients.get_mut(key) else { continue };
+            client.is_paused = false;
+            self.read_client(now, key);
+        }
+    }
+
+    /// Takes frames and reads the socket, in turns with the others.
+    fn read_client(&mut self, now: Time, key: Key) {
+        for _ in 0..limits::CLIENT_READS_PER_TURN {
+            if self.take_frames(now, key) != Stopped::No {
+                return;
+            }
+            let Some(client) = self.clients.get_mut(key) else { return };
+            match client.connection.fill(&self.pool, self.frame_bytes_max) {
+                Ok(Filled::Some) => {}
+                Ok(Filled::Drained) => return self.drained(now, key),
+                Ok(Filled::Closed) => {
+                    client.read_closed = true;
+                    return self.close_if_done(key);
+                }
+                Ok(Filled::NoBuffer) => {
+                    self.desk.recorder.count(Counter::BuffersPaused);
+                    return self.pause(key);
+                }
+                Err(error) => {
+                    debug!("lost a client: {error}");
+                    return self.close(key);
+                }
+            }
+        }
+        if self.take_frames(now, key) == Stopped::No {
+            self.note_readable(key);
+        }
+    }
+
+    /// The socket is empty: an idle connection holds no buffer, one that has begun a frame must go on.
+    fn drained(&mut self, now: Time, key: Key) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        client.connection.incoming.release();
+        if client.stage == Stage::Greeting {
+            return;
+        }
+        if client.connection.incoming.untaken().is_empty() {
+            client.patience_end = Time::NEVER;
+        } else if client.patience_end == Time::NEVER {
+            client.patience_end = now + Span::millis(limits::CLIENT_PATIENCE_MS);
+        }
+    }
+
+    fn take_frames(&mut self, now: Time, key: Key) -> Stopped {
+        loop {
+            let Some(client) = self.clients.get_mut(key) else { return Stopped::Ended };
+            if client.stage == Stage::Closing {
+                return Stopped::Ended;
+            }
+            if client.connection.incoming.untaken().is_empty() {
+                return Stopped::No;
+            }
+            if self.desk.credits == 0 || !client.has_room() || self.desk.published.paused() {
+                self.desk.recorder.count(Counter::CreditsPaused);
+                self.pause(key);
+                return Stopped::Paused;
+            }
+            let Connection { incoming, outgoing, .. } = &mut client.connection;
+            if client.stage == Stage::Greeting && Hello::recognise(incoming.untaken()).is_err() {
+                self.desk.recorder.count(Counter::ClientConnectionsRefused);
+                self.close(key);
+                return Stopped::Ended;
+            }
+            let frame_bytes_max = match client.stage {
+                Stage::Greeting => Hello::FRAME_BYTES_MAX,
+                _ => self.frame_bytes_max,
+            };
+            let before = outgoing.unsent();
+            match incoming.next_frame(frame_bytes_max) {
+                Ok(None) => return Stopped::No,
+                Err(error) => {
+                    self.refuse_frame(key, &error);
+                    return Stopped::Ended;
+                }
+                Ok(Some(frame)) => {
+                    client.patience_end = Time::NEVER;
+                    let out = outgoing.out();
+                    client.stage = match client.stage {
+                        Stage::Greeting => greet(out, &frame, self.desk.published.cluster()),
+                        stage => match Wire::decode(&frame) {
+                            Ok(request) => {
+                                let asked = Asked { now, connection: key, out };
+                                if self.desk.take(asked, &request, &mut self.reader) == Taken::Waits {
+                                    client.in_flight += 1;
+                                }
+                                stage
+                            }
+                            Err(error) if desk::undecodable(out, Wire::id(&frame), &error) => stage,
+                            Err(_) => Stage::Closing,
+                        },
+                    };
+                }
+            }
+            if outgoing.unsent() > before {
+                self.note_unsent(key);
+            }
+        }
+    }
+
+    /// The stream can no longer be cut into frames: say why, and close.
+    fn refuse_frame(&mut self, key: Key, error: &FrameError) {
+        self.desk.recorder.count(Counter::ClientConnectionsRefused);
+        let Some(client) = self.clients.get_mut(key) else { return };
+        if client.stage == Stage::Greeting {
+            return self.close(key);
+        }
+        let request = Wire::id_of_prefix(client.connection.incoming.untaken()).unwrap_or(RequestId(0));
+        let status = if error.reason() == Reason::FrameTooLarge { Status::TooLarge } else { Status::BadRequest };
+        replies::refused(client.connection.outgoing.out(), request, status, error.reason(), &error.to_string());
+        client.stage = Stage::Closing;
+        self.note_unsent(key);
+    }
+
+    fn pause(&mut self, key: Key) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        if !std::mem::replace(&mut client.is_paused, true) {
+            self.paused.push_back(key);
+        }
+    }
+
+    /// Answers from the raft thread.
+    pub(super) fn take_completions(&mut self) {
+        let mut taken = std::mem::take(&mut self.taken);
+        while let Some(mut batch) = self.completions.take() {
+            taken.append(&mut batch);
+        }
+        let credits = self.desk.credits;
+        for completion in taken.drain(..) {
+            match completion {
+                Completion::Write { reply_to, result, credit } => {
+                    self.desk.credits += u32::from(credit);
+                    let ReplyTo { connection, request, .. } = reply_to;
+                    let key = Key { slot: connection.slot, generation: connection.generation };
+                    if let Some(client) = self.clients.get_mut(key) {
+                        client.in_flight -= 1;
+                        replies::write(client.connection.outgoing.out(), request, &result, &self.desk.published);
+                        self.note_unsent(key);
+                    }
+                }
+                Completion::Credit(credits) => self.desk.credits += credits,
+                Completion::Read { token, result: Ok(index) } => self.answer_reads(token, index),
+                Completion::Read { token, result: Err((reason, leader)) } => {
+                    let mut reads = self.desk.permitted(token);
+                    for read in reads.drain(..) {
+                        self.refuse_read(&read, reason, leader);
+                    }
+                    self.desk.put_back(reads);
+                }
+                Completion::View { token, result } => {
+                    if let Some(read) = self.desk.opened(token) {
+                        self.answer_scan(read, result);
+                    }
+                }
+            }
+        }
+        self.taken = taken;
+        self.resumable |= self.desk.credits > credits && !self.paused.is_empty();
+    }
+
+    fn answer_reads(&mut self, token: u64, index: protocol::Index) {
+        let mut reads = self.desk.permitted(token);
+        desk::assert_permitted(&self.reader.pin(), index);
+        for read in reads.drain(..) {
+            self.answer_read(read);
+        }
+        self.desk.put_back(reads);
+    }
+
+    /// Answers a permitted read, or keeps it until its client has taken earlier replies.
+    fn answer_read(&mut self, read: ReadOp) {
+        let key = read.connection;
+        let Some(client) = self.clients.get_mut(key) else {
+            self.desk.credits += 1;
+            return;
+        };
+        if !client.has_room() {
+            client.postponed.push_back(read);
+            return;
+        }
+        let out = client.connection.outgoing.out();
+        if self.desk.answer(read, &self.reader.pin(), out) == Taken::Answered {
+            client.in_flight -= 1;
+            self.desk.credits += 1;
+            self.note_unsent(key);
+        }
+    }
+
+    fn refuse_read(&mut self, read: &ReadOp, reason: Reason, leader: Option<protocol::NodeId>) {
+        self.desk.credits += 1;
+        let Some(client) = self.clients.get_mut(read.connection) else { return };
+        client.in_flight -= 1;
+        desk::refused_read(client.connection.outgoing.out(), read, reason, leader, &self.desk.published);
+        self.note_unsent(read.connection);
+    }
+
+    /// The first page of a scan whose view is open now.
+    fn answer_scan(
+        &mut self,
+        read: ReadOp,
+        result: Result<protocol::request::ViewId, (Reason, Option<protocol::NodeId>)>,
+    ) {
+        let view = match result {
+            Ok(view) => view,
+            Err((reason, leader)) => return self.refuse_read(&read, reason, leader),
+        };
+        self.desk.credits += 1;
+        let Some(client) = self.clients.get_mut(read.connection) else {
+            return self.desk.requests.batch().push(crate::replica::Request::CloseView { view });
+        };
+        client.in_flight -= 1;
+        if let Want::Scan(scan) = &read.want {
+            let out = client.connection.outgoing.out();
+            self.desk.answer_view(&read, scan, view, &self.reader.pin(), out);
+        }
+        self.note_unsent(read.connection);
+    }
+
+    /// One write for every connection with replies; what was postponed follows as there is room.
+    pub(super) fn flush_clients(&mut self, now: Time) {
+        let mut unsent = std::mem::take(&mut self.unsent);
+        for key in unsent.drain(..) {
+            self.flush_client(now, key);
+        }
+        if self.unsent.is_empty() {
+            self.unsent = unsent; // keeps its capacity
+        }
+    }
+
+    fn flush_client(&mut self, now: Time, key: Key) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        client.is_unsent = false;
+        loop {
+            let Some(client) = self.clients.get_mut(key) else { return };
+            let before = client.connection.outgoing.unsent();
+            match client.connection.flush() {
+                Ok(true) => client.silence_end = Time::NEVER,
+                Ok(false) => {
+                    if client.silence_end == Time::NEVER || client.connection.outgoing.unsent() < before {
+                        client.silence_end = now + Span::millis(limits::CLIENT_SILENCE_MS);
+                    }
+                    return;
+                }
+                Err(error) => {
+                    debug!("lost a client: {error}");
+                    return self.close(key);
+                }
+            }
+            let Some(read) = client.postponed.pop_front() else { break };
+            self.answer_postponed(key, read);
+        }
+        if self.clients.get_mut(key).is_some_and(|client| client.is_paused) {
+            self.resumable = true;
+        }
+        self.close_if_done(key);
+    }
+
+    /// As `answer_read`, for the first of those that were postponed.
+    fn answer_postponed(&mut self, key: Key, read: ReadOp) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        if self.desk.answer(read, &self.reader.pin(), client.connection.outgoing.out()) == Taken::Answered {
+            client.in_flight -= 1;
+            self.desk.credits += 1;
+        }
+    }
+
+    fn close_if_done(&mut self, key: Key) {
+        if self.clients.get_mut(key).is_some_and(|client| client.is_done()) {
+            self.close(key);
+        }
+    }
+
+    /// Once a second: closes connections that have used up their patience, and accepts what could not be accepted.
+    pub(super) fn sweep(&mut self, now: Time) {
+        if now < self.next_sweep {
+            return;
+        }
+        self.next_sweep = now + Span::millis(limits::SWEEP_MS);
+        let late = |client: &Client| client.patience_end <= now && !client.is_paused || client.silence_end <= now;
+        let late: Vec<Key> = self.clients.iter_mut().filter(|(_, client)| late(client)).map(|(key, _)| key).collect();
+        for key in late {
+            self.desk.recorder.count(Counter::ClientConnectionsRefused);
+            self.close(key);
+        }
+        self.acceptable = true;
+    }
+}
+
+/// Answers the first frame.
+fn greet(out: &mut Vec<u8>, frame: &Frame<'_>, cluster: ClusterId) -> Stage {
+    let Ok(hello) = Hello::decode(frame) else { return Stage::Closing };
+    let ours = Hello { cluster, incarnation: Incarnation(0), ..Hello::client() };
+    let refusal = if hello.purpose != Purpose::Client {
+        Some((Reason::Unsupported, "this port is for clients; peers have another one".to_owned()))
+    } else if let Err(error) = negotiate(&ours, &hello) {
+        Some((Reason::Version, error.to_string()))
+    } else if hello.cluster != ClusterId(0) && hello.cluster != cluster {
+        Some((Reason::WrongCluster, format!("this node belongs to cluster {:016x}", cluster.0)))
+    } else {
+        None
+    };
+    match refusal {
+        Some((reason, text)) => {
+            HelloReply::Refused(Refusal::new(reason, text)).encode(out);
+            Stage::Closing
+        }
+        None => {
+            HelloReply::Accepted(ours).encode(out);
+            Stage::Open
+        }
+    }
+}

@@ -1,0 +1,365 @@
+//! What one io thread does with requests: refuses, answers what it can, asks for permissions, and hands writes on. Knows
+//! connections only by key.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use protocol::command::Command;
+use protocol::error::DecodeError;
+use protocol::reply::{NodeStatus, Reason, ReplyBody, Status};
+use protocol::request::{Incoming, ReadMode, Request as Wire, RequestHeader, ViewId};
+use protocol::{Index, RequestId};
+
+use super::replies;
+use super::scan::Wanted;
+use crate::config::Config;
+use crate::kv::{Pinned, Reader};
+use crate::limits;
+use crate::logging;
+use crate::mailbox::Sender;
+use crate::metrics::{Counter, Metrics, Recorder};
+use crate::net::connections::Key;
+use crate::replica::{ConnectionId, Published, ReplyTo, Request};
+use crate::time::{Span, Time};
+
+/// A read on its way.
+#[derive(Debug)]
+pub(super) struct ReadOp {
+    pub(super) connection: Key,
+    pub(super) request: RequestId,
+    pub(super) want: Want,
+    deadline: Time,
+}
+
+/// What is to be read.
+#[derive(Debug)]
+pub(super) enum Want {
+    Get(Bytes),
+    Scan(Wanted),
+}
+
+/// What one request needs beyond its frame.
+pub(super) struct Asked<'a> {
+    pub(super) now: Time,
+    pub(super) connection: Key,
+    pub(super) out: &'a mut Vec<u8>,
+}
+
+/// What became of a request right away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// Its answer is written; it holds no credit.
+    Answered,
+    /// Its answer comes later; it holds a credit.
+    Waits,
+}
+
+pub(super) struct Desk {
+    pub(super) number: u16,
+    pub(super) config: Arc<Config>,
+    pub(super) published: Arc<Published>,
+    pub(super) metrics: Metrics,
+    pub(super) recorder: Recorder,
+    pub(super) started: Time,
+    pub(super) requests: Sender<Vec<Request>>,
+    /// Requests that may still be taken (C-26).
+    pub(super) credits: u32,
+    /// Small commands and keys of this batch lie here, one behind the other.
+    arena: BytesMut,
+    /// Linearizable reads of this iteration; one permission will do for all of them (C-18).
+    collected: Vec<ReadOp>,
+    /// Reads that wait for the permission with this token.
+    waiting: BTreeMap<u64, Vec<ReadOp>>,
+    /// Scans that wait for a view.
+    views: BTreeMap<u64, ReadOp>,
+    next_token: u64,
+    spare: Vec<Vec<ReadOp>>,
+}
+
+/// What a desk is made of.
+pub(super) struct DeskParts {
+    pub(super) number: u16,
+    pub(super) config: Arc<Config>,
+    pub(super) published: Arc<Published>,
+    pub(super) metrics: Metrics,
+    pub(super) recorder: Recorder,
+    pub(super) started: Time,
+    pub(super) requests: Sender<Vec<Request>>,
+}
+
+impl Desk {
+    pub(super) fn new(parts: DeskParts) -> Desk {
+        let DeskParts { number, config, published, metrics, recorder, started, requests } = parts;
+        let credits = config.credits;
+        Desk {
+            number,
+            config,
+            published,
+            metrics,
+            recorder,
+            started,
+            requests,
+            credits,
+            arena: BytesMut::new(),
+            collected: Vec::new(),
+            waiting: BTreeMap::new(),
+            views: BTreeMap::new(),
+            next_token: 0,
+            spare: Vec::new(),
+        }
+    }
+
+    /// Takes one decoded request. The caller has seen that there is a credit.
+    pub(super) fn take(&mut self, asked: Asked<'_>, incoming: &Incoming<'_>, reader: &mut Reader) -> Taken {
+        self.recorder.count(Counter::Requests);
+        let Incoming { header, request, command, command_checksum } = incoming;
+        if let Err((status, reason, text)) = self.check(header, request) {
+            replies::refused(asked.out, header.request, status, reason, text);
+            return Taken::Answered;
+        }
+        let deadline = deadline(asked.now, header);
+        match *request {
+            Wire::Write(_) => {
+                let reply_to = self.reply_to(asked.connection, header.request);
+                let body = self.keep(command);
+                let RequestHeader { session, sequence, .. } = *header;
+                let body_checksum = *command_checksum;
+                let propose = Request::Propose { reply_to, body, body_checksum, session, sequence, deadline };
+                self.requests.batch().push(propose);
+            }
+            Wire::Get { key } => {
+                let want = Want::Get(self.keep(key));
+                return self.read(asked, header, want, deadline, reader);
+            }
+            Wire::Scan(scan) => {
+                let want = Want::Scan(Wanted::new(&scan, |key| self.keep(key)));
+                return self.read(asked, header, want, deadline, reader);
+            }
+            Wire::CloseView(view) => {
+                self.requests.batch().push(Request::CloseView { view });
+                replies::ok(asked.out, header.request);
+                return Taken::Answered;
+            }
+            Wire::Status => {
+                let status = self.status(asked.now);
+                let applied = status.applied_index;
+                replies::body(asked.out, header.request, applied, ReplyBody::Status(Box::new(status)));
+                return Taken::Answered;
+            }
+        }
+        self.credits -= 1;
+        Taken::Waits
+    }
+
+    /// Asks for one permission for all reads of this iteration, and sends what is collected.
+    pub(super) fn send(&mut self) {
+        if let Some(deadline) = self.collected.iter().map(|read| read.deadline).max() {
+            let token = self.token();
+            let collected = std::mem::replace(&mut self.collected, self.spare.pop().unwrap_or_default());
+            self.waiting.insert(token, collected);
+            self.requests.batch().push(Request::Read { io_loop: self.number, token, deadline });
+        }
+        self.requests.flush();
+    }
+
+    /// The reads that waited for this permission; give the vector back with [`Desk::put_back`].
+    pub(super) fn permitted(&mut self, token: u64) -> Vec<ReadOp> {
+        self.waiting.remove(&token).unwrap_or_default()
+    }
+
+    /// Keeps the capacity of a vector.
+    pub(super) fn put_back(&mut self, mut reads: Vec<ReadOp>) {
+        reads.clear();
+        if self.spare.len() < 8 {
+            self.spare.push(reads);
+        }
+    }
+
+    /// The scan that waited for this view.
+    pub(super) fn opened(&mut self, token: u64) -> Option<ReadOp> {
+        self.views.remove(&token)
+    }
+
+    /// Looks up and writes the answer, or asks for a view. `Waits`: the read goes on, with its credit.
+    pub(super) fn answer(&mut self, read: ReadOp, pinned: &Pinned<'_>, out: &mut Vec<u8>) -> Taken {
+        let scan = match &read.want {
+            Want::Get(key) => {
+                replies::value(out, read.request, pinned.get(key), pinned.applied());
+                return Taken::Answered;
+            }
+            Want::Scan(scan) => scan,
+        };
+        if let Some(view) = scan.view {
+            self.answer_view(&read, scan, view, pinned, out);
+            return Taken::Answered;
+        }
+        let built = scan.build(pinned.range(&scan.from, scan.end()));
+        if built.is_last() {
+            replies::page(out, read.request, built.into_page(None), pinned.applied());
+            return Taken::Answered;
+        }
+        // The permission was there, so the view needs none of its own: it shows this state or a later one.
+        let token = self.token();
+        let open = Request::OpenView { io_loop: self.number, token, local: true, deadline: read.deadline };
+        self.requests.batch().push(open);
+        self.views.insert(token, read);
+        Taken::Waits
+    }
+
+    /// A page of an open view.
+    pub(super) fn answer_view(
+        &mut self,
+        read: &ReadOp,
+        scan: &Wanted,
+        view: ViewId,
+        pinned: &Pinned<'_>,
+        out: &mut Vec<u8>,
+    ) {
+        let Some(at) = pinned.at_view(view) else {
+            let text = "the view has expired; start the scan again";
+            return replies::refused(out, read.request, Status::ViewExpired, Reason::None, text);
+        };
+        let built = scan.build(at.range(&scan.from, scan.end()));
+        let end = if built.is_last() { Request::CloseView { view } } else { Request::TouchView { view } };
+        self.requests.batch().push(end);
+        replies::page(out, read.request, built.into_page(Some(view)), at.revision());
+    }
+
+    /// A read that is taken now: local ones and pages of a view are answered, the others wait for permission.
+    fn read(
+        &mut self,
+        asked: Asked<'_>,
+        header: &RequestHeader,
+        want: Want,
+        deadline: Time,
+        reader: &mut Reader,
+    ) -> Taken {
+        let on_view = matches!(&want, Want::Scan(scan) if scan.view.is_some());
+        let read = ReadOp { connection: asked.connection, request: header.request, want, deadline };
+        let taken = if header.read_mode == ReadMode::Local || on_view {
+            self.answer(read, &reader.pin(), asked.out)
+        } else {
+            self.collected.push(read);
+            Taken::Waits
+        };
+        if taken == Taken::Waits {
+            self.credits -= 1;
+        }
+        taken
+    }
+
+    /// What is refused before anything is done.
+    fn check(&self, header: &RequestHeader, request: &Wire<'_>) -> Result<(), (Status, Reason, &'static str)> {
+        if header.session.0 != 0 || header.sequence.0 != 0 {
+            return Err((Status::BadRequest, Reason::Unsupported, "sessions are not supported by this version"));
+        }
+        match request {
+            Wire::Write(command) => {
+                self.check_key(command.key())?;
+                match command {
+                    Command::Put { value, .. } | Command::Update { value, .. }
+                        if value.len() > self.config.value_bytes_max =>
+                    {
+                        Err((Status::TooLarge, Reason::ValueTooLarge, "the value is longer than this server accepts"))
+                    }
+                    _ => Ok(()),
+                }
+            }
+            Wire::Get { key } => self.check_key(key),
+            Wire::Scan(scan) if scan.from.len().max(scan.to.len()) > self.config.key_bytes_max => {
+                Err((Status::TooLarge, Reason::KeyTooLarge, "the range's keys are longer than this server accepts"))
+            }
+            Wire::Scan(_) | Wire::CloseView(_) | Wire::Status => Ok(()),
+        }
+    }
+
+    fn check_key(&self, key: &[u8]) -> Result<(), (Status, Reason, &'static str)> {
+        match key.len() {
+            0 => Err((Status::BadRequest, Reason::EmptyKey, "a key has at least one byte")),
+            len if len > self.config.key_bytes_max => {
+                Err((Status::TooLarge, Reason::KeyTooLarge, "the key is longer than this server accepts"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Copies bytes out of the read buffer: small ones into the arena, so that a command pins neither a buffer nor an
+    /// allocation of its own (C-27).
+    fn keep(&mut self, bytes: &[u8]) -> Bytes {
+        if bytes.len() > limits::COPIED_COMMAND_BYTES_MAX {
+            return Bytes::copy_from_slice(bytes);
+        }
+        if self.arena.capacity() < bytes.len() {
+            self.arena = BytesMut::with_capacity(limits::ARENA_BYTES);
+        }
+        self.arena.extend_from_slice(bytes);
+        self.arena.split().freeze()
+    }
+
+    fn token(&mut self) -> u64 {
+        self.next_token += 1;
+        self.next_token
+    }
+
+    fn reply_to(&self, connection: Key, request: RequestId) -> ReplyTo {
+        let Key { slot, generation } = connection;
+        ReplyTo { io_loop: self.number, connection: ConnectionId { slot, generation }, request }
+    }
+
+    fn status(&self, now: Time) -> NodeStatus {
+        let published = &self.published;
+        let mut counters = self.metrics.named();
+        counters.push(("log_lines_dropped".to_owned(), logging::dropped()));
+        counters.push(("refused_messages".to_owned(), published.refused_messages()));
+        NodeStatus {
+            id: self.config.id,
+            name: self.config.name.clone(),
+            cluster: published.cluster(),
+            role: published.role(),
+            term: published.term(),
+            leader: published.leader(),
+            commit_index: published.commit(),
+            applied_index: published.applied(),
+            durable_index: published.durable(),
+            uptime_ms: now.since(self.started).as_millis(),
+            keys: published.keys(),
+            members: published.members(),
+            notes: published.notes(now),
+            counters,
+        }
+    }
+}
+
+/// A request that cannot be decoded. True: the connection may go on.
+pub(super) fn undecodable(out: &mut Vec<u8>, request: Option<RequestId>, error: &DecodeError) -> bool {
+    replies::refused(out, request.unwrap_or_default(), Status::BadRequest, error.reason(), &error.to_string());
+    request.is_some()
+}
+
+/// When the client stops waiting.
+fn deadline(now: Time, header: &RequestHeader) -> Time {
+    let asked = match header.deadline_ms {
+        0 => limits::REQUEST_DEADLINE_MS_MAX,
+        ms => u64::from(ms).min(limits::REQUEST_DEADLINE_MS_MAX),
+    };
+    now + Span::millis(asked)
+}
+
+/// What a read that was refused is told.
+pub(super) fn refused_read(
+    out: &mut Vec<u8>,
+    read: &ReadOp,
+    reason: Reason,
+    leader: Option<protocol::NodeId>,
+    published: &Published,
+) {
+    // A read is never redirected: any node can answer it once there is a leader.
+    let reason = if reason == Reason::NotLeader { Reason::NoLeader } else { reason };
+    replies::not_executed(out, read.request, reason, leader, published);
+}
+
+/// Nothing is shown that is older than the permission (C-18).
+pub(super) fn assert_permitted(pinned: &Pinned<'_>, index: Index) {
+    assert!(pinned.applied() >= index, "a read was permitted at {index}, but only {} is published", pinned.applied());
+}
