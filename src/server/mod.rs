@@ -117,9 +117,17 @@ fn start(config: Config) -> Result<Server, StartError> {
     let readers = (0..config.io_threads).map(|_| store.reader()).collect();
     let replica = Replica::new(now, replica_settings(&config, &recovered.meta)?, to_raft(recovered), store);
     let wiring = Wiring::new(config, now, replica.published()).map_err(cannot_start)?;
-    wiring
-        .spawn(Parts { wal, replica, readers, members, client_listener, peer_listener, sabotage })
-        .map_err(cannot_start)
+    let parts = Parts {
+        wal,
+        replica,
+        readers,
+        members,
+        client_listener,
+        peer_listener,
+        #[cfg(feature = "sabotage")]
+        sabotage,
+    };
+    wiring.spawn(parts).map_err(cannot_start)
 }
 
 fn start_logging(config: &Config) -> Result<(), StartError> {
