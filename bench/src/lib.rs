@@ -1,1 +1,3 @@
-//! bench
+//! Load generator, latency harness and storage measurements.
+
+pub mod storage;
