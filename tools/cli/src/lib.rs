@@ -3,11 +3,86 @@
 use std::process::ExitCode;
 
 mod args;
+mod dev;
+mod exit;
+mod json;
+mod output;
+mod report;
+mod scan;
+mod status;
+mod table;
+mod text;
+mod transfer;
+mod verbs;
+
+use std::time::Duration;
+
+use client::{Client, Settings};
+use protocol::reply::Effect;
 
 pub use args::{ClientCommand, Globals};
+use report::Report;
+use verbs::Verb;
+
+/// The local cluster of `raftkv dev`, as large as one can be.
+const LOCAL_NODES: u16 = 7;
+const LOCAL_BASE_PORT: u16 = 7400;
+/// A cluster that is not there is reported after this.
+const UNREACHABLE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Runs one client command. `whole` is the complete command line of the binary; `completion` needs it.
 pub fn run(command: ClientCommand, globals: &Globals, whole: clap::Command) -> ExitCode {
-    let _ = (command, globals, whole);
-    ExitCode::FAILURE
+    dispatch(command, globals, whole).unwrap_or_else(|report| report.show(globals.output))
+}
+
+fn dispatch(command: ClientCommand, globals: &Globals, mut whole: clap::Command) -> Result<ExitCode, Report> {
+    match command {
+        ClientCommand::Dev(arguments) => return dev::run(&arguments, globals),
+        ClientCommand::Completion { shell } => {
+            let name = whole.get_name().to_owned();
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut whole, name, &mut script);
+            output::check(std::io::Write::write_all(&mut std::io::stdout(), &script))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        _ => {}
+    }
+    let client = &mut connect(globals)?;
+    match command {
+        ClientCommand::Put { key, value } => verbs::write(client, globals, Verb::Put, &key, Some(&value)),
+        ClientCommand::Update { key, value } => verbs::write(client, globals, Verb::Update, &key, Some(&value)),
+        ClientCommand::Remove { key } => verbs::write(client, globals, Verb::Remove, &key, None),
+        ClientCommand::Get { key } => verbs::get(client, globals, &key),
+        ClientCommand::Scan(arguments) => scan::run(client, globals, &arguments),
+        ClientCommand::Import(arguments) => transfer::import(client, globals, &arguments),
+        ClientCommand::Export(arguments) => transfer::export(client, globals, &arguments),
+        ClientCommand::Status => status::run(client, globals, globals.endpoints.is_empty()),
+        ClientCommand::Dev(_) | ClientCommand::Completion { .. } => unreachable!("dispatched above"),
+    }
+}
+
+/// The addresses to start from: as said, or the local cluster.
+fn endpoints(globals: &Globals) -> Vec<String> {
+    if !globals.endpoints.is_empty() {
+        return globals.endpoints.clone();
+    }
+    (0..LOCAL_NODES).map(|node| format!("127.0.0.1:{}", LOCAL_BASE_PORT + 10 * node)).collect()
+}
+
+fn connect(globals: &Globals) -> Result<Client, Report> {
+    client_of(globals, endpoints(globals))
+}
+
+fn client_of(globals: &Globals, endpoints: Vec<String>) -> Result<Client, Report> {
+    if let Some(wrong) = endpoints.iter().find(|endpoint| !endpoint.contains(':')) {
+        return Err(Report::usage(format!("`{wrong}` is not host:port")));
+    }
+    let settings = Settings {
+        timeout: globals.timeout,
+        follow_redirects: !globals.no_redirect,
+        unreachable_patience: Some(UNREACHABLE_PATIENCE.min(globals.timeout)),
+        seed: u64::from(std::process::id()),
+        ..Settings::new(endpoints)
+    };
+    Client::new(settings).map_err(|error| Report::local(format!("no socket can be had: {error}"), Effect::None))
 }

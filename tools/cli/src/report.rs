@@ -1,0 +1,186 @@
+//! Errors, in three lines for people (what happened, whether it took effect, what to do) or as one JSON object.
+
+use std::process::ExitCode;
+
+use client::{Cause, Error};
+use protocol::reply::{Effect, Reason, Status};
+use serde_json::json;
+
+use crate::args::Output;
+use crate::exit;
+
+/// Something went wrong, ready to be shown.
+#[derive(Debug)]
+pub(crate) struct Report {
+    /// A short name for scripts.
+    pub(crate) name: String,
+    pub(crate) exit: u8,
+    pub(crate) effect: Effect,
+    pub(crate) what: String,
+    pub(crate) hint: String,
+    pub(crate) leader: Option<String>,
+}
+
+impl Report {
+    /// The words on the command line make no sense.
+    pub(crate) fn usage(what: impl Into<String>) -> Self {
+        Self {
+            name: "USAGE".to_owned(),
+            exit: exit::USAGE,
+            effect: Effect::None,
+            what: what.into(),
+            hint: "`raftkv --help` shows the forms".to_owned(),
+            leader: None,
+        }
+    }
+
+    /// Something on this machine failed.
+    pub(crate) fn local(what: impl Into<String>, effect: Effect) -> Self {
+        let hint = "see the system's message above".to_owned();
+        Self { name: "LOCAL".to_owned(), exit: exit::OTHER, effect, what: what.into(), hint, leader: None }
+    }
+
+    /// An operation on `subject` (a key, say) ended with an error.
+    pub(crate) fn of(error: &Error, subject: &str) -> Self {
+        let what = match (error.status, error.cause) {
+            (Status::NotFound, _) => format!("there is no key `{subject}`"),
+            (Status::Exists, _) => format!("the key `{subject}` exists"),
+            (Status::Redirect, _) => {
+                let leader = error.leader.as_deref().unwrap_or("not known here");
+                format!("302: this node does not lead; the leader is {leader}")
+            }
+            _ => error.to_string(),
+        };
+        Self {
+            name: name(error),
+            exit: exit::code(error.status, error.reason),
+            effect: error.effect,
+            what,
+            hint: hint(error),
+            leader: error.leader.clone(),
+        }
+    }
+
+    /// Shows it on standard error and gives the exit code.
+    pub(crate) fn show(&self, output: Output) -> ExitCode {
+        match output {
+            Output::Text => eprintln!("{}", self.text()),
+            Output::Json => eprintln!("{}", self.json()),
+        }
+        ExitCode::from(self.exit)
+    }
+
+    fn text(&self) -> String {
+        let effect = match self.effect {
+            Effect::None if self.exit == exit::NOT_APPLIED => "not applied (safe to retry)",
+            Effect::None => "not applied",
+            Effect::Applied => "applied",
+            Effect::Unknown => "unknown (it may have been applied, or may yet be)",
+        };
+        format!("error[{}]: {}\neffect: {effect}\nhint: {}", self.name, self.what, self.hint)
+    }
+
+    fn json(&self) -> String {
+        let effect = match self.effect {
+            Effect::None => "none",
+            Effect::Applied => "applied",
+            Effect::Unknown => "unknown",
+        };
+        let (name, what, hint, leader, exit) = (&self.name, &self.what, &self.hint, &self.leader, self.exit);
+        json!({ "ok": false, "code": name, "exit": exit, "effect": effect, "message": what, "hint": hint, "leader": leader })
+            .to_string()
+    }
+}
+
+fn name(error: &Error) -> String {
+    let name = match (error.cause, error.reason) {
+        (Cause::Unreachable, _) => "UNREACHABLE".to_owned(),
+        (Cause::Incompatible, _) => "INCOMPATIBLE".to_owned(),
+        (Cause::ConnectionLost, _) => "CONNECTION_LOST".to_owned(),
+        (_, Reason::None) if error.cause == Cause::Deadline => "DEADLINE".to_owned(),
+        (_, Reason::None) => format!("{:?}", error.status),
+        (_, reason) => format!("{reason:?}"),
+    };
+    let mut upper = String::new();
+    for (position, letter) in name.char_indices() {
+        if position > 0 && letter.is_uppercase() && upper.ends_with(|last: char| last.is_lowercase()) {
+            upper.push('_');
+        }
+        upper.push(letter);
+    }
+    upper.to_uppercase()
+}
+
+fn hint(error: &Error) -> String {
+    let text = match (error.status, error.reason) {
+        (Status::NotFound, _) => "`raftkv scan` lists keys",
+        (Status::Exists, _) => "`raftkv update` replaces a value",
+        (Status::Redirect, _) => "ask the leader, or leave --no-redirect away",
+        (Status::Unknown, _) => {
+            "read the key to see whether it was applied; an update may be repeated, a put may then find itself"
+        }
+        (_, Reason::Forming) => "`raftkv status` shows which nodes the cluster waits for",
+        (_, Reason::NoLeader | Reason::NotLeader | Reason::LeaderChanged) => {
+            "`raftkv status` shows which nodes are there; a leader needs a majority; try again"
+        }
+        (_, Reason::Overload) => "try again later, or with less at once",
+        (_, Reason::KeyTooLarge) => "a key has at most 4 KiB",
+        (_, Reason::ValueTooLarge | Reason::FrameTooLarge) => "a value has at most 1 MiB: split it",
+        (_, Reason::EmptyKey) => "a key has at least one byte",
+        (Status::ViewExpired, _) => "the scan was not finished in time: start it again",
+        _ if error.cause == Cause::Unreachable => {
+            "is a cluster running? `raftkv dev` starts a local one; --endpoints or RAFTKV_ENDPOINTS say where"
+        }
+        _ if error.cause == Cause::Incompatible => "is that the port for clients? (a peer's port is another)",
+        _ => "`raftkv status` shows how the cluster is; --timeout gives it more time",
+    };
+    text.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(status: Status, reason: Reason, effect: Effect, cause: Cause) -> Error {
+        Error {
+            status,
+            reason,
+            effect,
+            cause,
+            leader: None,
+            endpoint: Some("127.0.0.1:7400".to_owned()),
+            message: String::new(),
+            attempts: 1,
+        }
+    }
+
+    #[test]
+    fn three_lines_say_what_happened_what_took_effect_and_what_to_do() {
+        let exists = error(Status::Exists, Reason::None, Effect::None, Cause::Answered);
+        assert_eq!(
+            Report::of(&exists, "hello").text(),
+            "error[EXISTS]: the key `hello` exists\neffect: not applied\nhint: `raftkv update` replaces a value"
+        );
+        let lost = error(Status::Unknown, Reason::None, Effect::Unknown, Cause::ConnectionLost);
+        let text = Report::of(&lost, "hello").text();
+        assert!(text.starts_with("error[CONNECTION_LOST]: the connection at 127.0.0.1:7400 ended"), "{text}");
+        assert!(text.contains("\neffect: unknown ("), "{text}");
+        let leaderless = error(Status::NotExecuted, Reason::NoLeader, Effect::None, Cause::Deadline);
+        let text = Report::of(&leaderless, "hello").text();
+        assert!(text.starts_with("error[NO_LEADER]: "), "{text}");
+        assert!(text.contains("\neffect: not applied (safe to retry)\n"), "{text}");
+    }
+
+    #[test]
+    fn a_redirect_names_the_leader_in_both_forms() {
+        let mut redirect = error(Status::Redirect, Reason::NotLeader, Effect::None, Cause::Answered);
+        redirect.leader = Some("127.0.0.1:7410".to_owned());
+        let report = Report::of(&redirect, "x");
+        assert!(report.text().contains("127.0.0.1:7410"));
+        let object: serde_json::Value = serde_json::from_str(&report.json()).expect("one object");
+        assert_eq!(object["leader"], "127.0.0.1:7410");
+        assert_eq!(object["exit"], 5);
+        assert_eq!(object["effect"], "none");
+        assert_eq!(object["ok"], false);
+    }
+}

@@ -1,0 +1,251 @@
+//! import and export: one JSON object per line, in bounded memory.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, BufWriter, IsTerminal, Write};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use client::{Client, Completion, Error, ScanOptions, Submission, Token};
+use protocol::command::Command;
+use protocol::reply::{Effect, Status};
+use protocol::request::{ReadMode, Request};
+use serde_json::json;
+
+use crate::args::{ExportArgs, Globals, ImportArgs, Output};
+use crate::report::Report;
+use crate::scan::range;
+use crate::{exit, json, output, text};
+
+/// Records in flight.
+const DEPTH: usize = 256;
+/// A record is tried for at least this long: an import outlives elections.
+const PATIENCE_MIN: Duration = Duration::from_secs(60);
+/// Duplicates that are named.
+const NAMED_MAX: usize = 5;
+
+/// What has become of the records so far.
+#[derive(Debug, Default)]
+struct Tally {
+    done: u64,
+    bytes: u64,
+    duplicates: u64,
+    named: Vec<String>,
+    failed: Option<(Vec<u8>, Error)>,
+}
+
+pub(crate) fn import(client: &mut Client, globals: &Globals, arguments: &ImportArgs) -> Result<ExitCode, Report> {
+    let (mut input, size) = open(arguments.file.as_deref())?;
+    let timeout = Some(globals.timeout.max(PATIENCE_MIN));
+    let (mut tally, mut line, mut number, mut read) = (Tally::default(), String::new(), 0_u64, 0_u64);
+    let mut keys = std::collections::BTreeMap::new();
+    let mut progress = Progress::new(size);
+    let wrong = loop {
+        line.clear();
+        match input.read_line(&mut line) {
+            Ok(0) => break None,
+            Ok(bytes) => read += bytes as u64,
+            Err(error) => break Some(format!("line {}: {error}", number + 1)),
+        }
+        number += 1;
+        if line.trim().is_empty() {
+            continue;
+        }
+        let (key, value) = match json::parse_record(line.trim_end()) {
+            Ok(record) => record,
+            Err(error) => break Some(format!("line {number}: {error}")),
+        };
+        let (key, value) = (key.as_slice(), value.as_slice());
+        let command = if arguments.create { Command::Put { key, value } } else { Command::Update { key, value } };
+        let submission = Submission::new(Token(number), Request::Write(command));
+        client.pipeline().submit(Submission { repeatable: !arguments.create, timeout, ..submission });
+        tally.bytes += (key.len() + value.len()) as u64;
+        keys.insert(number, key.to_vec());
+        while client.pipeline().pending() >= DEPTH && tally.failed.is_none() {
+            settle(client, &mut tally, &mut keys)?;
+            progress.show(tally.done, read);
+        }
+        if tally.failed.is_some() {
+            break None;
+        }
+    };
+    // What was read is finished, whatever came after it.
+    while client.pipeline().pending() > 0 {
+        settle(client, &mut tally, &mut keys)?;
+        progress.show(tally.done, read);
+    }
+    progress.clear();
+    conclude(globals, &tally, wrong, progress.started.elapsed())
+}
+
+fn open(file: Option<&Path>) -> Result<(Box<dyn BufRead>, Option<u64>), Report> {
+    match file.filter(|file| *file != Path::new("-")) {
+        None => Ok((Box::new(BufReader::new(std::io::stdin())), None)),
+        Some(path) => {
+            let failed = |error| Report::usage(format!("the file `{}` cannot be read: {error}", path.display()));
+            let file = File::open(path).map_err(failed)?;
+            let size = file.metadata().map(|metadata| metadata.len()).ok();
+            Ok((Box::new(BufReader::with_capacity(1 << 20, file)), size))
+        }
+    }
+}
+
+/// Waits for some ends and counts them.
+fn settle(
+    client: &mut Client,
+    tally: &mut Tally,
+    keys: &mut std::collections::BTreeMap<u64, Vec<u8>>,
+) -> Result<(), Report> {
+    let mut done = |completion: Completion<'_>| {
+        let key = keys.remove(&completion.token.0).expect("a record ends once");
+        match completion.result {
+            Ok(_) => tally.done += 1,
+            Err(error) if error.status == Status::Exists => {
+                tally.duplicates += 1;
+                if tally.named.len() < NAMED_MAX {
+                    tally.named.push(text::show(&key));
+                }
+            }
+            Err(error) => {
+                tally.failed.get_or_insert((key, error));
+            }
+        }
+    };
+    let polled = client.pipeline().poll(Duration::from_millis(200), &mut done);
+    polled
+        .map(|_| ())
+        .map_err(|error| Report::local(format!("this process cannot wait for its sockets: {error}"), Effect::Unknown))
+}
+
+fn conclude(globals: &Globals, tally: &Tally, wrong: Option<String>, took: Duration) -> Result<ExitCode, Report> {
+    let rate = tally.done as f64 / took.as_secs_f64().max(1e-9);
+    let code = if tally.duplicates > 0 { exit::CONFLICT } else { exit::DONE };
+    match globals.output {
+        Output::Text => {
+            output::line(&format!("imported {} keys in {:.1} s ({rate:.0}/s)", tally.done, took.as_secs_f64()))?;
+            if tally.duplicates > 0 {
+                let more = if tally.duplicates > tally.named.len() as u64 { ", ..." } else { "" };
+                output::line(&format!(
+                    "{} keys exist and were left alone: {}{more}",
+                    tally.duplicates,
+                    tally.named.join(", ")
+                ))?;
+            }
+        }
+        Output::Json => {
+            let object = json!({
+                "ok": tally.failed.is_none() && wrong.is_none() && tally.duplicates == 0,
+                "imported": tally.done, "duplicates": tally.duplicates, "seconds": took.as_secs_f64(),
+            });
+            output::line(&object.to_string())?;
+        }
+    }
+    if let Some((key, error)) = &tally.failed {
+        let mut report = Report::of(error, &text::show(key));
+        report.what = format!("the record `{}` was not imported: {}", text::show(key), report.what);
+        return Err(report);
+    }
+    match wrong {
+        Some(what) => Err(Report::usage(format!("{what}; the lines before it were imported"))),
+        None => Ok(ExitCode::from(code)),
+    }
+}
+
+pub(crate) fn export(client: &mut Client, globals: &Globals, arguments: &ExportArgs) -> Result<ExitCode, Report> {
+    let prefix = arguments.prefix.as_deref().map(text::parse).transpose().map_err(Report::usage)?.unwrap_or_default();
+    let (from, to) = range(&prefix, None, None);
+    let mut options = ScanOptions { from, to, ..ScanOptions::default() };
+    if arguments.local {
+        options.read_mode = ReadMode::Local;
+        options.only = client.pipeline().settings().endpoints.first().cloned();
+    }
+    let mut progress = Progress::new(None);
+    let mut out = BufWriter::with_capacity(1 << 20, std::io::stdout().lock());
+    let (mut count, mut bytes) = (0, 0);
+    let mut scan = client.scan(options).map_err(|error| Report::of(&error, "export"))?;
+    for item in &mut scan {
+        let item = match item {
+            Ok(item) => item,
+            Err(error) => {
+                output::check(out.flush())?;
+                let mut report = Report::of(&error, "export");
+                report.what = format!("the export is not complete, it ends after {count} keys: {}", report.what);
+                return Err(report);
+            }
+        };
+        output::check(writeln!(out, "{}", json::record(&item.key, &item.entry.value)))?;
+        count += 1;
+        bytes += item.entry.value.len() as u64;
+        progress.show(count, bytes);
+    }
+    output::check(out.flush())?;
+    progress.clear();
+    let revision = scan.revision().map_or(0, |revision| revision.0);
+    if arguments.local {
+        match globals.output {
+            Output::Text => eprintln!("{count} keys of this node's own state, applied index {revision}"),
+            Output::Json => eprintln!("{}", json!({ "ok": true, "keys": count, "applied_index": revision })),
+        }
+    }
+    Ok(ExitCode::from(exit::DONE))
+}
+
+/// A bar on a terminal; nothing elsewhere.
+struct Progress {
+    started: Instant,
+    shown: Option<Instant>,
+    size: Option<u64>,
+    terminal: bool,
+}
+
+const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+
+impl Progress {
+    fn new(size: Option<u64>) -> Self {
+        Self { started: Instant::now(), shown: None, size, terminal: std::io::stderr().is_terminal() }
+    }
+
+    fn show(&mut self, records: u64, bytes: u64) {
+        let due = self.shown.is_none_or(|shown| shown.elapsed() >= PROGRESS_EVERY);
+        if !self.terminal || !due {
+            return;
+        }
+        self.shown = Some(Instant::now());
+        eprint!("\r{}\x1b[K", bar(records, bytes, self.size, self.started.elapsed()));
+    }
+
+    fn clear(&self) {
+        if self.shown.is_some() {
+            eprint!("\r\x1b[K");
+        }
+    }
+}
+
+fn bar(records: u64, bytes: u64, size: Option<u64>, took: Duration) -> String {
+    let seconds = took.as_secs_f64().max(1e-9);
+    let rate = records as f64 / seconds;
+    let Some(size) = size.filter(|size| *size > 0) else {
+        return format!("{records} keys  {rate:.0}/s");
+    };
+    let part = (bytes as f64 / size as f64).min(1.0);
+    let filled = (part * 30.0) as usize;
+    let left = if part > 0.0 { seconds * (1.0 - part) / part } else { 0.0 };
+    format!(
+        "[{}{}] {:3.0} %  {records} keys  {rate:.0}/s  {left:.0} s left",
+        "#".repeat(filled),
+        ".".repeat(30 - filled),
+        part * 100.0
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bar_shows_part_rate_and_time_left() {
+        let shown = bar(50, 500, Some(1000), Duration::from_secs(10));
+        assert_eq!(shown, "[###############...............]  50 %  50 keys  5/s  10 s left");
+        assert_eq!(bar(50, 500, None, Duration::from_secs(10)), "50 keys  5/s");
+    }
+}
