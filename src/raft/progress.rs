@@ -102,6 +102,14 @@ impl Progress {
         self.fetched.clear();
     }
 
+    /// Old entries have come. They serve only if the next one to send is among them: `next` may have gone back since they
+    /// were asked for, and what is sent must follow its previous entry without a gap.
+    pub(super) fn fetched(&mut self, entries: Vec<Entry>) {
+        self.fetching = false;
+        let serves = entries.first().is_some_and(|first| first.header.id.index <= self.next);
+        self.fetched = if serves { entries.into() } else { VecDeque::new() };
+    }
+
     /// What was under way on an older connection may be lost: starts again behind what is known to be there.
     pub(super) fn link_changed(&mut self) {
         let known = self.matched > Index(0);
@@ -134,6 +142,8 @@ impl Progress {
 
 #[cfg(test)]
 mod tests {
+    use protocol::{EntryHeader, EntryKind, LogTime, Sequence, SessionId, Term};
+
     use super::*;
 
     #[test]
@@ -146,6 +156,31 @@ mod tests {
         assert_eq!(window.len(), 1);
         window.free(Index(5));
         assert_eq!((window.len(), window.bytes), (0, 0));
+    }
+
+    #[test]
+    fn old_entries_that_begin_behind_the_next_are_dropped() {
+        let entry = |index| {
+            let header = EntryHeader {
+                id: EntryId { term: Term(1), index: Index(index) },
+                log_time: LogTime(0),
+                session: SessionId(0),
+                sequence: Sequence(0),
+                kind: EntryKind::Noop,
+                flags: 0,
+                body_len: 0,
+                body_checksum: 0,
+                chain: Chain(0),
+            };
+            Entry { header, body: bytes::Bytes::new() }
+        };
+        let mut progress = Progress::new(NodeId(1), Index(1), Time(0));
+        progress.fetching = true;
+        progress.probe(Index(1));
+        progress.fetched(vec![entry(2), entry(3)]);
+        assert!(progress.fetched.is_empty() && !progress.fetching, "entry 1 was refused while they were read");
+        progress.fetched(vec![entry(1), entry(2)]);
+        assert_eq!(progress.fetched.len(), 2);
     }
 
     #[test]

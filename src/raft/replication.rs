@@ -224,8 +224,7 @@ impl Raft {
             ReadPurpose::Peer(peer) => {
                 let Role::Leader(leader) = &mut self.role else { return };
                 let Some(progress) = leader.progress(peer).filter(|_| current) else { return };
-                progress.fetching = false;
-                progress.fetched = entries.into();
+                progress.fetched(entries);
             }
         }
     }
