@@ -1,0 +1,218 @@
+//! Real processes on loopback: elections, kills, restarts, catch-up, and what a user sees of them.
+
+mod support;
+
+use std::time::Duration;
+
+use support::load::Load;
+use support::{wait_for, Cluster, Setup};
+
+const LONG: Duration = Duration::from_secs(30);
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn the_leader_is_killed_twenty_times_under_load() {
+    let mut cluster = Cluster::start("leader-kills", 3);
+    let load = Load::start(&cluster, "k", 16, u64::MAX);
+    let mut gaps = Vec::new();
+    for _ in 0..20 {
+        load.wait_for_more(100, LONG);
+        let leader = cluster.wait_for_leader();
+        cluster.kill(leader);
+        gaps.push(load.wait_for_more(1 + 16, LONG));
+        cluster.start_node(leader);
+        cluster.wait_caught_up();
+    }
+    let ledger = load.finish();
+    gaps.sort();
+    println!(
+        "20 kills of the leader: first writes after median {:?}, worst {:?}; {} acknowledged, {} unknown",
+        gaps[10],
+        gaps[19],
+        ledger.acknowledged.len(),
+        ledger.unknown.len()
+    );
+    assert!(ledger.acknowledged.len() >= 20 * 100);
+    ledger.check(&cluster);
+}
+
+#[test]
+fn all_nodes_are_killed_at_once_ten_times() {
+    let mut cluster = Cluster::start("all-kills", 3);
+    let load = Load::start(&cluster, "k", 16, u64::MAX);
+    for _ in 0..10 {
+        load.wait_for_more(100, LONG);
+        for node in 0..3 {
+            cluster.kill(node);
+        }
+        cluster.start_all();
+    }
+    load.wait_for_more(100, LONG);
+    load.finish().check(&cluster);
+}
+
+#[test]
+fn a_follower_that_missed_fifty_thousand_writes_catches_up() {
+    let mut cluster = Cluster::start("catch-up", 3);
+    let leader = cluster.wait_for_leader();
+    let away = (leader + 1) % 3;
+    cluster.kill(away);
+    let load = Load::start(&cluster, "k", 256, 50_000);
+    wait_for(Duration::from_secs(120), "50,000 writes", || load.is_finished().then_some(()));
+    cluster.start_node(away);
+    let ledger = load.finish();
+    assert_eq!(ledger.acknowledged.len(), 50_000, "refused {}, unknown {}", ledger.refused.len(), ledger.unknown.len());
+    ledger.check(&cluster);
+}
+
+#[test]
+fn two_of_three_down_acknowledges_nothing_and_recovers() {
+    let mut cluster = Cluster::start("no-quorum", 3);
+    assert!(cluster.cli(&["put", "before", "1"]).status.success());
+    let leader = cluster.wait_for_leader();
+    let followers = [(leader + 1) % 3, (leader + 2) % 3];
+    for node in followers {
+        cluster.kill(node);
+    }
+    let start = std::time::Instant::now();
+    let refused = cluster.cli(&["put", "during", "1", "--timeout", "1s"]);
+    assert!(start.elapsed() < Duration::from_secs(5), "the deadline holds");
+    let code = refused.status.code();
+    assert!(code == Some(5) || code == Some(6), "{code:?}: {}", text(&refused.stderr));
+    let read = cluster.cli(&["get", "before", "--timeout", "1s"]);
+    assert!(!read.status.success(), "a linearizable read needs a quorum");
+    assert_eq!(text(&cluster.cli_at(&cluster.ports.client(leader), &["export", "--local", "before"]).stdout).lines().count(), 1);
+    for node in followers {
+        cluster.start_node(node);
+    }
+    wait_for(LONG, "the cluster serves again", || cluster.cli(&["update", "after", "1"]).status.success().then_some(()));
+    cluster.wait_caught_up();
+    assert_eq!(text(&cluster.cli(&["get", "before"]).stdout), "1");
+    if code == Some(5) {
+        assert_eq!(cluster.cli(&["get", "during"]).status.code(), Some(3), "not applied means never");
+    }
+}
+
+/// The documented example: seven nodes, started one after the other by hand.
+#[test]
+fn seven_nodes_form_serve_lose_three_refuse_at_four_and_return() {
+    let mut cluster = Cluster::prepare("seven", 7, Setup::default());
+    cluster.start_node(0);
+    let waiting = |cluster: &Cluster, words: &str| {
+        wait_for(LONG, words, || {
+            let said = text(&cluster.cli(&["status", "--timeout", "1s"]).stdout);
+            said.contains(words).then_some(())
+        });
+    };
+    waiting(&cluster, "waiting for 6 of 7: nodes 1, 2, 3, 4, 5, 6");
+    assert_eq!(cluster.cli(&["put", "early", "1", "--timeout", "500ms"]).status.code(), Some(5), "not formed yet");
+    cluster.start_node(1);
+    waiting(&cluster, "waiting for 5 of 7: nodes 2, 3, 4, 5, 6");
+    cluster.start_all();
+    let leader = cluster.wait_for_leader();
+
+    assert!(cluster.cli(&["put", "hello", "raftkv"]).status.success());
+    assert_eq!(text(&cluster.cli(&["get", "hello"]).stdout), "raftkv");
+    assert_eq!(cluster.cli(&["put", "hello", "twice"]).status.code(), Some(4), "put refuses an existing key");
+    assert!(cluster.cli(&["update", "hello", "again"]).status.success());
+    assert!(cluster.cli(&["remove", "hello"]).status.success());
+    assert_eq!(cluster.cli(&["get", "hello"]).status.code(), Some(3));
+
+    let follower = (leader + 1) % 7;
+    let redirect = cluster.cli_at(&cluster.ports.client(follower), &["put", "x", "y", "--no-redirect"]);
+    assert_eq!(redirect.status.code(), Some(5));
+    assert!(text(&redirect.stderr).contains(&cluster.ports.client(leader)), "{}", text(&redirect.stderr));
+
+    let down: Vec<usize> = (0..4).map(|step| (leader + step) % 7).collect();
+    for node in &down[..3] {
+        cluster.kill(*node);
+    }
+    wait_for(LONG, "four of seven serve", || cluster.cli(&["update", "three-down", "1"]).status.success().then_some(()));
+    cluster.kill(down[3]);
+    let refused = cluster.cli(&["update", "four-down", "1", "--timeout", "2s"]);
+    let code = refused.status.code();
+    assert!(code == Some(5) || code == Some(6), "{code:?}: {}", text(&refused.stderr));
+    let said = text(&cluster.cli(&["status", "--timeout", "1s"]).stdout);
+    assert!(said.contains("quorum") || said.contains("no leader"), "status says why: {said}");
+    cluster.start_all();
+    wait_for(LONG, "seven serve again", || cluster.cli(&["update", "back", "1"]).status.success().then_some(()));
+    cluster.wait_caught_up();
+    let first = cluster.local_export(0);
+    assert!((1..7).all(|node| cluster.local_export(node) == first));
+}
+
+#[test]
+fn five_nodes_survive_two_kills_under_load() {
+    let mut cluster = Cluster::start("five", 5);
+    let load = Load::start(&cluster, "k", 16, u64::MAX);
+    for _ in 0..3 {
+        load.wait_for_more(50, LONG);
+        let leader = cluster.wait_for_leader();
+        let other = (leader + 2) % 5;
+        cluster.kill(leader);
+        cluster.kill(other);
+        load.wait_for_more(50, LONG);
+        cluster.start_all();
+        cluster.wait_caught_up();
+    }
+    load.finish().check(&cluster);
+}
+
+#[test]
+fn one_node_alone_serves_and_keeps_its_writes() {
+    let mut cluster = Cluster::start("alone", 1);
+    assert!(cluster.cli(&["put", "a", "1"]).status.success());
+    cluster.kill(0);
+    cluster.start_node(0);
+    cluster.wait_for_leader();
+    assert_eq!(text(&cluster.cli(&["get", "a"]).stdout), "1");
+}
+
+#[test]
+fn a_second_server_on_the_same_directory_and_a_taken_port_are_refused() {
+    let mut cluster = Cluster::start("refusals", 1);
+    let again = cluster.command(0).output().expect("the second server runs");
+    assert_eq!(again.status.code(), Some(73), "{}", text(&again.stderr));
+    cluster.signal(0, libc::SIGTERM);
+    assert_eq!(cluster.wait_exit(0, LONG), Some(0), "SIGTERM stops a server cleanly");
+    let _held = std::net::TcpListener::bind(cluster.ports.client(0)).expect("the port is free now");
+    let taken = cluster.command(0).output().expect("the server runs");
+    assert_eq!(taken.status.code(), Some(73), "{}", text(&taken.stderr));
+    assert!(text(&taken.stderr).contains(&cluster.ports.client(0)), "it names the port: {}", text(&taken.stderr));
+}
+
+#[test]
+fn another_nodes_data_directory_is_refused_by_name() {
+    let mut cluster = Cluster::start("wrong-data", 3);
+    for node in 0..3 {
+        cluster.kill(node);
+    }
+    std::fs::remove_dir_all(cluster.data(0)).expect("node 0 is stopped");
+    std::fs::rename(cluster.data(1), cluster.data(0)).expect("node 1 is stopped");
+    let refused = cluster.command(0).output().expect("the server runs");
+    assert_eq!(refused.status.code(), Some(78), "{}", text(&refused.stderr));
+    assert!(text(&refused.stderr).contains("node 1"), "it names whose data that is: {}", text(&refused.stderr));
+}
+
+/// C-17: the disk of one node is replaced. The others refuse the new incarnation by name and go on serving.
+#[test]
+fn a_replaced_disk_is_refused_until_a_membership_change() {
+    let mut cluster = Cluster::start("replaced-disk", 3);
+    assert!(cluster.cli(&["put", "a", "1"]).status.success());
+    cluster.kill(0);
+    std::fs::remove_dir_all(cluster.data(0)).expect("node 0 is stopped");
+    cluster.start_node(0);
+    wait_for(LONG, "two of three serve", || cluster.cli(&["update", "b", "2"]).status.success().then_some(()));
+    wait_for(LONG, "a log line that names the incarnation", || {
+        let logs = |node| text(&std::fs::read(cluster.dir.join(format!("node-{node}.err"))).unwrap_or_default());
+        (0..3).any(|node| logs(node).contains("incarnation")).then_some(())
+    });
+    let fresh = cluster.cli_at(&cluster.ports.client(0), &["export", "--local"]);
+    assert!(!text(&fresh.stdout).contains("\"a\""), "the new disk got nothing");
+    cluster.kill(1);
+    let alone = cluster.cli(&["update", "c", "3", "--timeout", "1500ms"]);
+    assert!(!alone.status.success(), "a replaced disk must not count for a majority");
+}
