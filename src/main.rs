@@ -20,6 +20,8 @@ struct Line {
 enum Command {
     /// Run one node of a cluster
     Serve(Box<ServeArgs>),
+    /// Measure a cluster under load
+    Bench(bench::BenchArgs),
     #[command(flatten)]
     Client(cli::ClientCommand),
 }
@@ -36,8 +38,15 @@ fn main() -> ExitCode {
     let Line { globals, command } = Line::parse();
     match command {
         Command::Serve(args) => serve(*args),
+        Command::Bench(args) => bench::run(args, &environment(&globals)),
         Command::Client(command) => cli::run(command, &globals, Line::command()),
     }
+}
+
+fn environment(globals: &cli::Globals) -> bench::Environment {
+    let local = (0..3).map(|node| format!("127.0.0.1:{}", raftkv::limits::BASE_PORT + 10 * node));
+    let endpoints = if globals.endpoints.is_empty() { local.collect() } else { globals.endpoints.clone() };
+    bench::Environment { endpoints, timeout: globals.timeout, json: globals.output == cli::Output::Json }
 }
 
 fn serve(args: ServeArgs) -> ExitCode {

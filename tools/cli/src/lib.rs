@@ -20,7 +20,7 @@ use std::time::Duration;
 use client::{Client, Settings};
 use protocol::reply::Effect;
 
-pub use args::{ClientCommand, Globals};
+pub use args::{ClientCommand, Globals, Output};
 use report::Report;
 use verbs::Verb;
 
