@@ -69,8 +69,8 @@ pub struct Environment {
     pub json: bool,
 }
 
-fn storage_report(args: &storage::Args) -> ExitCode {
-    match storage::run(args) {
+fn storage_report(args: &storage::Args, in_json: bool) -> ExitCode {
+    match storage::run(args, in_json) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("raftkv: the disk could not be measured: {error}");
@@ -85,7 +85,7 @@ pub fn run(args: BenchArgs, environment: &Environment) -> ExitCode {
         Workload::Put(args) => (Verb::Put, args),
         Workload::Update(args) => (Verb::Update, args),
         Workload::Get(args) => (Verb::Get, args),
-        Workload::Storage(args) => return storage_report(&args),
+        Workload::Storage(args) => return storage_report(&args, environment.json),
     };
     let seconds = |n: f64| Duration::try_from_secs_f64(n).unwrap_or(Duration::ZERO);
     let load = Load {

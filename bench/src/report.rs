@@ -11,6 +11,9 @@ use crate::load::Load;
 /// Percentiles that are reported.
 const PERCENTILES: [f64; 5] = [50.0, 90.0, 99.0, 99.9, 100.0];
 
+/// Latencies above an hour count as one hour.
+const HIGHEST_NS: u64 = 3_600_000_000_000;
+
 /// Counts and latencies of one connection, or of all.
 #[derive(Clone, Debug)]
 pub struct Measured {
@@ -33,7 +36,10 @@ pub struct Report {
 
 impl Default for Measured {
     fn default() -> Self {
-        Self { latencies: Histogram::new(3).expect("three digits are allowed"), failed: BTreeMap::new() }
+        Self {
+            latencies: Histogram::new_with_bounds(1, HIGHEST_NS, 3).expect("the bounds are in order"),
+            failed: BTreeMap::new(),
+        }
     }
 }
 

@@ -30,9 +30,6 @@ pub struct Args {
     /// Synced appends per way and round.
     #[arg(long, default_value_t = 300)]
     pub appends: u32,
-    /// `table` or `json`.
-    #[arg(short, long, default_value = "table")]
-    pub output: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +66,7 @@ struct Case {
 }
 
 /// Measures, prints, removes its files.
-pub fn run(args: &Args) -> io::Result<()> {
+pub fn run(args: &Args, in_json: bool) -> io::Result<()> {
     let mut cases = Vec::new();
     for append_bytes in APPEND_BYTES {
         for way in WAYS {
@@ -85,9 +82,10 @@ pub fn run(args: &Args) -> io::Result<()> {
             case.round(args.appends)?;
         }
     }
-    match args.output.as_str() {
-        "json" => println!("{}", json(&cases, args)),
-        _ => print!("{}", table(&cases, args)),
+    if in_json {
+        println!("{}", json(&cases, args));
+    } else {
+        print!("{}", table(&cases, args));
     }
     Ok(())
 }
