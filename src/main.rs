@@ -44,8 +44,6 @@ fn main() -> ExitCode {
 }
 
 fn environment(globals: &cli::Globals) -> bench::Environment {
-    let local = (0..3).map(|node| format!("127.0.0.1:{}", raftkv::limits::BASE_PORT + 10 * node));
-    let endpoints = if globals.endpoints.is_empty() { local.collect() } else { globals.endpoints.clone() };
     bench::Environment { endpoints, timeout: globals.timeout, json: globals.output == cli::Output::Json }
 }
 

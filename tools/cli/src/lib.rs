@@ -62,7 +62,7 @@ fn dispatch(command: ClientCommand, globals: &Globals, mut whole: clap::Command)
 }
 
 /// The addresses to start from: as said, or the local cluster.
-fn endpoints(globals: &Globals) -> Vec<String> {
+pub fn endpoints(globals: &Globals) -> Vec<String> {
     if !globals.endpoints.is_empty() {
         return globals.endpoints.clone();
     }
