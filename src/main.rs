@@ -44,7 +44,11 @@ fn main() -> ExitCode {
 }
 
 fn environment(globals: &cli::Globals) -> bench::Environment {
-    bench::Environment { endpoints, timeout: globals.timeout, json: globals.output == cli::Output::Json }
+    bench::Environment {
+        endpoints: cli::endpoints(globals),
+        timeout: globals.timeout,
+        json: globals.output == cli::Output::Json,
+    }
 }
 
 fn serve(args: ServeArgs) -> ExitCode {

@@ -84,11 +84,16 @@ fn two_of_three_down_acknowledges_nothing_and_recovers() {
     assert!(code == Some(5) || code == Some(6), "{code:?}: {}", text(&refused.stderr));
     let read = cluster.cli(&["get", "before", "--timeout", "1s"]);
     assert!(!read.status.success(), "a linearizable read needs a quorum");
-    assert_eq!(text(&cluster.cli_at(&cluster.ports.client(leader), &["export", "--local", "before"]).stdout).lines().count(), 1);
+    assert_eq!(
+        text(&cluster.cli_at(&cluster.ports.client(leader), &["export", "--local", "before"]).stdout).lines().count(),
+        1
+    );
     for node in followers {
         cluster.start_node(node);
     }
-    wait_for(LONG, "the cluster serves again", || cluster.cli(&["update", "after", "1"]).status.success().then_some(()));
+    wait_for(LONG, "the cluster serves again", || {
+        cluster.cli(&["update", "after", "1"]).status.success().then_some(())
+    });
     cluster.wait_caught_up();
     assert_eq!(text(&cluster.cli(&["get", "before"]).stdout), "1");
     if code == Some(5) {
@@ -130,7 +135,9 @@ fn seven_nodes_form_serve_lose_three_refuse_at_four_and_return() {
     for node in &down[..3] {
         cluster.kill(*node);
     }
-    wait_for(LONG, "four of seven serve", || cluster.cli(&["update", "three-down", "1"]).status.success().then_some(()));
+    wait_for(LONG, "four of seven serve", || {
+        cluster.cli(&["update", "three-down", "1"]).status.success().then_some(())
+    });
     cluster.kill(down[3]);
     let refused = cluster.cli(&["update", "four-down", "1", "--timeout", "2s"]);
     let code = refused.status.code();

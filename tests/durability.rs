@@ -128,10 +128,23 @@ fn judge(folder: &Path, nodes: usize, leader: usize, keys: &[String]) -> Verdict
 }
 
 fn attach(cluster: &Cluster, node: usize) -> Child {
-    let calls = "trace=read,readv,recvfrom,recvmsg,write,writev,sendto,sendmsg,pwrite64,pwritev,pwritev2,fdatasync,fsync,msync";
+    let calls =
+        "trace=read,readv,recvfrom,recvmsg,write,writev,sendto,sendmsg,pwrite64,pwritev,pwritev2,fdatasync,fsync,msync";
     let said = fs::File::create(cluster.dir.join(format!("strace-{node}.err"))).expect("a file for strace's words");
     Command::new("strace")
-        .args(["-ff", "-ttt", "-T", "-s", "4096", "-e", calls, "-e", "signal=none", "-p", &cluster.pid(node).to_string()])
+        .args([
+            "-ff",
+            "-ttt",
+            "-T",
+            "-s",
+            "4096",
+            "-e",
+            calls,
+            "-e",
+            "signal=none",
+            "-p",
+            &cluster.pid(node).to_string(),
+        ])
         .arg("-o")
         .arg(cluster.dir.join(format!("trace-{node}")))
         .stdin(Stdio::null())
@@ -225,6 +238,7 @@ fn the_order_check_reads_strace() {
     let keys = ["k1".to_owned()];
     let wal = lines("1.0 pwrite64(7, \"k1\", 2, 0) = 2 <0.1>\n2.0 fdatasync(8) = 0 <0.1>\n3.0 fdatasync(7) = 0 <0.5>");
     assert_eq!(synced_at(&wal, &keys).get("k1"), Some(&3.5), "only a sync of the same file covers the write");
-    let io = lines("1.0 read(9, \"k1\", 64) = 2 <0.0>\n2.0 write(4, \"x\", 1) = 1 <0.0>\n3.0 write(9, \"x\", 1) = 1 <0.0>");
+    let io =
+        lines("1.0 read(9, \"k1\", 64) = 2 <0.0>\n2.0 write(4, \"x\", 1) = 1 <0.0>\n3.0 write(9, \"x\", 1) = 1 <0.0>");
     assert_eq!(answered_at(&io, &keys).get("k1"), Some(&3.0), "the reply goes to the socket of the request");
 }

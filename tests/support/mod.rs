@@ -100,8 +100,9 @@ impl Cluster {
     }
 
     pub fn peers(&self) -> String {
-        let list: Vec<_> =
-            (0..self.size).map(|node| format!("{node}={}/{}", self.ports.client(node), self.ports.peer(node))).collect();
+        let list: Vec<_> = (0..self.size)
+            .map(|node| format!("{node}={}/{}", self.ports.client(node), self.ports.peer(node)))
+            .collect();
         list.join(",")
     }
 
@@ -204,8 +205,13 @@ impl Cluster {
     pub fn wait_caught_up(&self) {
         wait_for(Duration::from_secs(60), "all nodes catch up", || {
             let status = self.status();
-            let commit = status.iter().filter(|node| node["role"] == "leader").map(|node| node["commit_index"].as_u64()).max()??;
-            let all = status.len() == self.size && status.iter().all(|node| node["applied_index"].as_u64() >= Some(commit));
+            let commit = status
+                .iter()
+                .filter(|node| node["role"] == "leader")
+                .map(|node| node["commit_index"].as_u64())
+                .max()??;
+            let all =
+                status.len() == self.size && status.iter().all(|node| node["applied_index"].as_u64() >= Some(commit));
             all.then_some(())
         });
     }
