@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::disk::{Disk, PAGE_BYTES};
+use crate::limits;
 
 use super::record::{Owner, SegmentHeader, BATCH_BYTES, RECORDS_AT};
 use super::segment::{self, Active};
@@ -57,7 +58,7 @@ impl Preparer {
     pub fn prepare(&self) -> Result<(), WalError> {
         let mut next = self.lock();
         if next.owner.is_some() && next.ready.is_none() {
-            next.ready = Some(self.make(&mut next, 0)?);
+            next.ready = Some(self.make(&mut next, 0, self.workshop.segment_bytes)?);
         }
         self.workshop.needed.store(false, Ordering::Relaxed);
         Ok(())
@@ -69,25 +70,26 @@ impl Preparer {
         (next.owner, next.sequence, next.ready) = (Some(owner), sequence, None);
     }
 
-    /// The next segment: the prepared one, or a new one if it must hold an item of so many bytes and cannot.
+    /// The next segment: the prepared one, or a new one if it must hold an item of so many bytes and cannot. What is made
+    /// here is waited for (at a start, and when a cluster is formed), so it is small.
     pub(super) fn take(&self, item_bytes: u64) -> Result<Active, WalError> {
         let mut next = self.lock();
         let active = match next.ready.take().filter(|active| active.room() >= BATCH_BYTES + item_bytes) {
             Some(active) => active,
-            None => self.make(&mut next, item_bytes)?,
+            None => self.make(&mut next, item_bytes, self.workshop.segment_bytes.min(limits::SEGMENT_URGENT_BYTES))?,
         };
         next.sequence += 1;
         self.workshop.needed.store(true, Ordering::Relaxed);
         Ok(active)
     }
 
-    fn make(&self, next: &mut Next, item_bytes: u64) -> Result<Active, WalError> {
+    fn make(&self, next: &mut Next, item_bytes: u64, bytes_min: u64) -> Result<Active, WalError> {
         let needed = (RECORDS_AT + BATCH_BYTES + item_bytes).next_multiple_of(PAGE_BYTES);
         let owner = next.owner.expect("segments are made for a formed cluster");
         let header = SegmentHeader {
             sequence: next.sequence,
             salt: next.salts.next(),
-            bytes: self.workshop.segment_bytes.max(needed),
+            bytes: bytes_min.max(needed),
             owner,
         };
         segment::create(&self.workshop.disk, &self.workshop.dir, header)
