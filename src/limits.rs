@@ -114,6 +114,12 @@ pub const PEER_RETRY_MS_MAX: u64 = 500;
 /// Different complaints about peers that are remembered, so that each is logged once.
 pub const PEER_COMPLAINTS_MAX: usize = 256;
 
+// raft
+
+/// Reads that may wait for their index at one node (16 bytes each); beyond, they are refused and asked again. More only
+/// wait while a leader cannot commit its first entry.
+pub const RAFT_READS_WAITING_MAX: usize = 64 * 1024;
+
 // --- raft thread and wal thread (server) ---
 
 /// Recent entries that Raft keeps in memory for its followers, in bytes; the rest is read from the log by the bulk worker.

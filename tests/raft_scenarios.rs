@@ -5,9 +5,19 @@
 
 #[path = "raft_scenarios/check.rs"]
 mod check;
+#[path = "raft_scenarios/disturbances.rs"]
+mod disturbances;
 #[path = "raft_scenarios/elections.rs"]
 mod elections;
 #[path = "raft_scenarios/net.rs"]
 mod net;
 #[path = "raft_scenarios/node.rs"]
 mod node;
+#[path = "raft_scenarios/persistence.rs"]
+mod persistence;
+#[path = "raft_scenarios/random.rs"]
+mod random;
+#[path = "raft_scenarios/reads.rs"]
+mod reads;
+#[path = "raft_scenarios/replication.rs"]
+mod replication;

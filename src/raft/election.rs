@@ -2,7 +2,7 @@
 
 use protocol::format::HardState;
 use protocol::message::Message;
-use protocol::{EntryId, Index, NodeId, Term};
+use protocol::{EntryId, Index, NodeId, Round, Term};
 
 use super::{quorum, Campaign, Follower, Leader, Raft, Role};
 use crate::time::{Span, Time};
@@ -67,8 +67,9 @@ impl Raft {
             return;
         }
         if self.disk_hangs(now) {
-            // Nothing that a campaign needs could become durable (C-13): look again later.
+            // Nothing that a campaign needs could become durable (C-13): look again later, and name no leader meanwhile.
             self.timers.early = None;
+            self.follow(now, self.hard_state.term, None);
             self.draw_election_timeout(now);
             return;
         }
@@ -256,12 +257,9 @@ impl Raft {
         match &mut self.role {
             Role::Follower(follower) if follower.leader == Some(peer) => {
                 follower.leader = None;
-                let tokens: Vec<u64> = {
-                    let forwarded = &mut follower.forwarded;
-                    let asked = forwarded.asked.drain(..).flat_map(|asked| asked.tokens);
-                    asked.chain(forwarded.arrived.drain(..)).collect()
-                };
-                for token in tokens {
+                // What was told last may be lost with the connection: tell it again to whoever leads next.
+                (follower.told_round, follower.told_matched) = (Round(0), Index(0));
+                for token in follower.forwarded.give_up() {
                     self.refuse_read(token);
                 }
                 self.start_early(now, Some(peer));

@@ -23,6 +23,8 @@ pub(super) struct Log {
     /// Appends under way, oldest first (C-10).
     in_flight: VecDeque<InFlight>,
     durable: Index,
+    /// When an append was last completed.
+    completed: Time,
 }
 
 /// What an append under way will make durable: `first..=last`, cut by later overwrites; empty if `last < first`.
@@ -50,7 +52,19 @@ impl Log {
         let tail_bytes = tail.iter().map(bytes_of).sum();
         let (handed, durable) = (last.index, last.index);
         let (tail, in_flight) = (tail.into(), VecDeque::new());
-        Self { base, runs, tail, tail_bytes, last, last_chain, last_log_time, handed, in_flight, durable }
+        Self {
+            base,
+            runs,
+            tail,
+            tail_bytes,
+            last,
+            last_chain,
+            last_log_time,
+            handed,
+            in_flight,
+            durable,
+            completed: Time(0),
+        }
     }
 
     pub(super) fn last(&self) -> EntryId {
@@ -171,7 +185,8 @@ impl Log {
 
     /// `sequence` and all before it are complete. The durable index is the end of the prefix whose *last writing* append
     /// has completed: what a later append under way writes again does not count (C-10).
-    pub(super) fn persisted(&mut self, sequence: AppendSequence) {
+    pub(super) fn persisted(&mut self, sequence: AppendSequence, now: Time) {
+        self.completed = now;
         while self.in_flight.front().is_some_and(|append| append.sequence <= sequence) {
             self.in_flight.pop_front();
         }
@@ -181,9 +196,9 @@ impl Log {
         self.durable = durable;
     }
 
-    /// Since when the oldest append under way has been waiting.
+    /// Since when appends have been under way and none was completed: slow is not hung (C-13).
     pub(super) fn waiting_since(&self) -> Option<Time> {
-        self.in_flight.front().map(|append| append.since)
+        self.in_flight.front().map(|append| append.since.max(self.completed))
     }
 
     /// Drops the oldest entries from memory: durable ones at or below `keep_above`, while there are more than `bytes_max`.

@@ -408,7 +408,7 @@ impl Raft {
             self.durable_hard_state = hard_state;
         }
         self.disk_us = (queue_us, sync_us);
-        self.log.persisted(sequence);
+        self.log.persisted(sequence, now);
         self.own_vote_persisted(now);
         self.commit_by_quorum();
     }

@@ -131,8 +131,9 @@ impl Progress {
             }
             State::Probe { .. } => {}
         }
+        // The entry before the next one stays: its chain is needed.
         let next = self.next;
-        while self.fetched.front().is_some_and(|entry| entry.header.id.index < next) {
+        while self.fetched.front().is_some_and(|entry| entry.header.id.index.next() < next) {
             self.fetched.pop_front();
         }
         assert!(self.matched < self.next, "what is acknowledged is not sent again");

@@ -184,10 +184,12 @@ impl Raft {
             next = next.next();
         }
         if next == progress.next {
-            for entry in progress.fetched.iter().filter(|entry| entry.header.id.index >= progress.next) {
-                if !take(entry) {
+            // Only what continues: the mark may have moved back since these were asked for.
+            for entry in progress.fetched.iter().skip_while(|entry| entry.header.id.index < progress.next) {
+                if entry.header.id.index != next || !take(entry) {
                     break;
                 }
+                next = next.next();
             }
         }
         entries

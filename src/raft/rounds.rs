@@ -6,7 +6,8 @@ use protocol::message::Message;
 use protocol::{Index, LogTime, NodeId, Round};
 
 use super::ready::{ReadRefused, ReadState};
-use super::{quorum, Leader, Raft, Role};
+use super::{quorum, Follower, Leader, Raft, Role};
+use crate::limits;
 use crate::time::{Span, Time};
 
 /// Who waits for a read index.
@@ -34,6 +35,8 @@ pub(super) struct Forwarded {
     pub(super) arrived: Vec<u64>,
     /// Asked, and not answered.
     pub(super) asked: Vec<Asked>,
+    /// Tokens in both.
+    count: usize,
 }
 
 /// Reads that arrived together. Every question was asked after they had arrived, so the answer to any of them will do:
@@ -44,14 +47,37 @@ pub(super) struct Asked {
     contexts: Vec<u64>,
     /// When it was last asked.
     at: Time,
-    pub(super) tokens: Vec<u64>,
+    tokens: Vec<u64>,
+}
+
+/// A question that was not answered before so many newer ones were asked is forgotten.
+const CONTEXTS_MAX: usize = 16;
+
+impl Forwarded {
+    /// All tokens, none of which will be answered.
+    pub(super) fn give_up(&mut self) -> Vec<u64> {
+        self.count = 0;
+        let asked = self.asked.drain(..).flat_map(|asked| asked.tokens);
+        asked.chain(self.arrived.drain(..)).collect()
+    }
+}
+
+impl Reads {
+    fn is_full(&self) -> bool {
+        self.arrived.len() + self.waiting.len() >= limits::RAFT_READS_WAITING_MAX
+    }
 }
 
 impl Raft {
     pub(super) fn read(&mut self, token: u64) {
         match &mut self.role {
-            Role::Leader(leader) => leader.reads.arrived.push(Reader::Local(token)),
-            Role::Follower(follower) if follower.leader.is_some() => follower.forwarded.arrived.push(token),
+            Role::Leader(leader) if !leader.reads.is_full() => leader.reads.arrived.push(Reader::Local(token)),
+            Role::Follower(Follower { leader: Some(_), forwarded, .. })
+                if forwarded.count < limits::RAFT_READS_WAITING_MAX =>
+            {
+                forwarded.count += 1;
+                forwarded.arrived.push(token);
+            }
             _ => self.refuse_read(token),
         }
     }
@@ -70,10 +96,7 @@ impl Raft {
                     .filter_map(|reader| if let Reader::Local(token) = reader { Some(token) } else { None })
                     .collect()
             }
-            Role::Follower(follower) => {
-                let asked = follower.forwarded.asked.drain(..).flat_map(|asked| asked.tokens);
-                asked.chain(follower.forwarded.arrived.drain(..)).collect()
-            }
+            Role::Follower(follower) => follower.forwarded.give_up(),
             Role::PreCandidate(_) | Role::Candidate(_) => Vec::new(),
         };
         for token in tokens {
@@ -84,7 +107,7 @@ impl Raft {
     /// A follower asks for a read index.
     pub(super) fn peer_asks_read_index(&mut self, from: NodeId, context: u64) {
         match &mut self.role {
-            Role::Leader(leader) => leader.reads.arrived.push(Reader::Peer(from, context)),
+            Role::Leader(leader) if !leader.reads.is_full() => leader.reads.arrived.push(Reader::Peer(from, context)),
             _ => self.send(from, Message::ReadIndexReply { context, index: None }),
         }
     }
@@ -98,6 +121,7 @@ impl Raft {
         }
         let answered = follower.forwarded.asked.extract_if(.., |asked| asked.contexts.contains(&context));
         let tokens: Vec<u64> = answered.flat_map(|asked| asked.tokens).collect();
+        follower.forwarded.count -= tokens.len();
         for token in tokens {
             match index {
                 Some(index) => self.reads_done.push(ReadState { token, result: Ok(index) }),
@@ -162,6 +186,9 @@ impl Raft {
         self.context = self.context.wrapping_add(1);
         let context = self.context;
         for asked in forwarded.asked.iter_mut().filter(|asked| overdue(asked)) {
+            if asked.contexts.len() == CONTEXTS_MAX {
+                asked.contexts.remove(0);
+            }
             asked.contexts.push(context);
             asked.at = now;
         }

@@ -14,7 +14,7 @@ fn t01_single_node_bootstrap() {
     let mut net = Net::stopped(&[Image::default()], |_| {});
     net.node_mut(0).disk_held = true;
     net.start(0);
-    net.run(ET.times(2));
+    net.run(ET);
     assert_eq!((net.term(0), net.leader()), (1, None), "the own vote is not durable");
     net.persist(0);
     assert_eq!((net.leader(), net.commit(0)), (Some(0), 0), "leads, and the no-op is not durable");
