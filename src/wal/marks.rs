@@ -1,7 +1,8 @@
 //! Where entries are in a segment (C-9): an append-only table that one thread fills and any may read, without a lock.
 //!
-//! A mark stands for the run of consecutive entries that starts at it. There is one at least every 4 KiB, and one
-//! wherever an entry does not follow its predecessor. The newest mark at or below an index leads to its entry.
+//! A mark stands for the run of consecutive entries that starts at it. There is one wherever an entry does not follow
+//! its predecessor in the file, and one at least every 4 KiB of a run. The newest mark at or below an index leads to
+//! its entry, and the run is the newest up to the lowest index at which a later run begins.
 #![forbid(unsafe_code)]
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -17,6 +18,8 @@ const CHUNK: usize = 512;
 const SPACING_BYTES: u64 = 4096;
 /// Set in a mark's offset when it is a Base.
 const BASE_BIT: u64 = 1 << 63;
+/// Set in a mark's offset when its entry follows the one before it in the file.
+const CONTINUES_BIT: u64 = 1 << 62;
 
 /// Where a run of entries starts, or where a Base is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +30,8 @@ pub(super) struct Mark {
     pub(super) offset: u64,
     /// Nothing before this place belongs to the log any more (C-5).
     pub(super) is_base: bool,
+    /// The run before goes on here: the mark only shortens the way.
+    pub(super) continues: bool,
 }
 
 #[derive(Debug)]
@@ -35,7 +40,7 @@ pub(super) struct Marks {
     len: AtomicUsize,
 }
 
-/// Index, and offset with [`BASE_BIT`].
+/// Index, and offset with [`BASE_BIT`] and [`CONTINUES_BIT`].
 type Slot = (AtomicU64, AtomicU64);
 
 impl Marks {
@@ -48,15 +53,16 @@ impl Marks {
 
     /// The writer's: notes the entry at `offset`, which follows the last noted one if its index does.
     pub(super) fn note_entry(&self, previous: Option<Index>, index: Index, offset: u64) {
-        let near = |mark: Mark| !mark.is_base && offset - mark.offset < SPACING_BYTES;
-        if previous.map(Index::next) != Some(index) || !self.last().is_some_and(near) {
-            self.push(Mark { index, offset, is_base: false });
+        let last = self.last().filter(|mark| !mark.is_base);
+        let continues = last.is_some() && previous.map(Index::next) == Some(index);
+        if !continues || last.is_some_and(|mark| offset - mark.offset >= SPACING_BYTES) {
+            self.push(Mark { index, offset, is_base: false, continues });
         }
     }
 
     /// The writer's: notes a Base.
     pub(super) fn note_base(&self, index: Index, offset: u64) {
-        self.push(Mark { index, offset, is_base: true });
+        self.push(Mark { index, offset, is_base: true, continues: false });
     }
 
     /// The marks, newest first.
@@ -82,8 +88,9 @@ impl Marks {
         let offset = offset.load(Ordering::Relaxed); // the length orders them
         Mark {
             index: Index(index.load(Ordering::Relaxed)),
-            offset: offset & !BASE_BIT,
+            offset: offset & !(BASE_BIT | CONTINUES_BIT),
             is_base: offset & BASE_BIT != 0,
+            continues: offset & CONTINUES_BIT != 0,
         }
     }
 
@@ -93,7 +100,8 @@ impl Marks {
             self.chunks[len / CHUNK].get_or_init(|| std::iter::repeat_with(Slot::default).take(CHUNK).collect());
         let (index, offset) = &chunk[len % CHUNK];
         index.store(mark.index.0, Ordering::Relaxed);
-        offset.store(mark.offset | if mark.is_base { BASE_BIT } else { 0 }, Ordering::Relaxed);
+        let flags = u64::from(mark.is_base) * BASE_BIT + u64::from(mark.continues) * CONTINUES_BIT;
+        offset.store(mark.offset + flags, Ordering::Relaxed);
         self.len.store(len + 1, Ordering::Release); // partner: the readers' loads
     }
 }

@@ -100,7 +100,9 @@ impl View {
                 if mark.index <= index {
                     return Some(Found { segment: segment.clone(), mark, bound });
                 }
-                bound = bound.min(mark.index);
+                if !mark.continues {
+                    bound = bound.min(mark.index);
+                }
             }
         }
         None
