@@ -41,8 +41,8 @@ pub struct Client {
     random: Random,
     operations: BTreeMap<Token, Operation>,
     tokens: u64,
-    /// The last request sent on each connection.
-    sent: BTreeMap<ConnectionId, RequestId>,
+    /// On each connection: the last request sent, and how many have had no reply.
+    sent: BTreeMap<ConnectionId, (RequestId, u32)>,
     next_operation: Time,
     /// When it is to run next; an event of any other moment is stale.
     pub next_run: Time,
@@ -114,7 +114,9 @@ impl Client {
         if mood != Mood::Done && now >= self.next_operation {
             let pause = self.random.around(20_000_000);
             self.next_operation = Time(now.0 + 100_000 + pause);
-            if self.operations.len() < 4 {
+            // A client that went on sending where nobody reads would find its socket full.
+            let unanswered: u32 = self.sent.values().map(|(_, unanswered)| unanswered).sum();
+            if self.operations.len() < 4 && unanswered < 8 {
                 self.submit(now, mood, oracle, wires);
             }
         }
@@ -126,7 +128,7 @@ impl Client {
     }
 
     pub fn closed(&mut self, now: Time, connection: ConnectionId, oracle: &mut Oracle, wires: &mut Vec<Wire>) {
-        let sent = self.sent.remove(&connection).unwrap_or(RequestId(0));
+        let sent = self.sent.remove(&connection).map_or(RequestId(0), |(sent, _)| sent);
         self.machine.step(now, Input::Closed { connection, sent, incompatible: false });
         self.act(None, oracle, wires);
     }
@@ -141,6 +143,9 @@ impl Client {
     ) {
         let (frame, _) = split(bytes, FRAME_BYTES_MAX).expect("undamaged").expect("whole");
         let reply = Reply::decode(&frame).expect("the client understands what the server sends");
+        if let Some((_, unanswered)) = self.sent.get_mut(&connection) {
+            *unanswered -= 1;
+        }
         let input = Input::Reply {
             connection,
             request: reply.header.request,
@@ -184,7 +189,8 @@ impl Client {
                     wires.push(Wire::Disconnect { connection });
                 }
                 Action::Send { connection, request, token, deadline_ms } => {
-                    self.sent.insert(connection, request);
+                    let sent = self.sent.entry(connection).or_insert((request, 0));
+                    *sent = (request, sent.1 + 1);
                     let frame = self.operations[&token].encode(request, deadline_ms);
                     wires.push(Wire::Send { connection, frame });
                 }

@@ -24,6 +24,7 @@ enum Fault {
     Pause,
     Reset,
     ClockJump,
+    FailedSync,
 }
 
 impl Nemesis {
@@ -37,6 +38,7 @@ impl Nemesis {
             (profile.pauses, Fault::Pause),
             (profile.resets, Fault::Reset),
             (profile.clock_jumps, Fault::ClockJump),
+            (profile.failed_syncs, Fault::FailedSync),
         ];
         let faults = classes.into_iter().filter(|(on, _)| *on).map(|(_, fault)| fault).collect();
         Self { profile: profile.clone(), random: Random::of(profile.seed, "nemesis"), faults }
@@ -79,6 +81,13 @@ impl Nemesis {
                     world.reset_clients_of(victim);
                 } else {
                     world.network.close(&mut world.queue, victim, peer, false);
+                }
+            }
+            Fault::FailedSync => {
+                let node = &mut world.nodes[victim as usize];
+                if node.process.is_some() {
+                    node.disk.fail_sync(self.random.between(1, 4));
+                    node.disk_fails = true;
                 }
             }
             Fault::ClockJump => {

@@ -13,7 +13,7 @@ use raftkv::time::{Span, Time};
 use raftkv::wal::{LogReader, Options, Wal, WalError};
 
 use crate::io_loop::IoLoop;
-use crate::profile::{Profile, Sabotage};
+use crate::profile::Profile;
 use crate::random::Random;
 
 pub const DATA: &str = "/data";
@@ -26,6 +26,8 @@ pub struct Node {
     pub life: u32,
     pub paused_until: Time,
     pub wall_clock: i64,
+    /// A sync is going to fail.
+    pub disk_fails: bool,
     pub random: Random,
 }
 
@@ -53,6 +55,7 @@ impl Node {
             life: 0,
             paused_until: Time(0),
             wall_clock: 1_700_000_000_000,
+            disk_fails: false,
             random: Random::of(profile.seed, &format!("node {id}")),
         }
     }
@@ -119,9 +122,8 @@ impl Node {
         options.tail_bytes = profile.tail_bytes;
         #[cfg(feature = "sabotage")]
         {
-            options.drop_syncs = profile.sabotage == Sabotage::DroppedSync;
+            options.drop_syncs = profile.sabotage == crate::profile::Sabotage::DroppedSync;
         }
-        let _ = Sabotage::None;
         options
     }
 

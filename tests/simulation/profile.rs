@@ -33,6 +33,7 @@ pub struct Profile {
     pub pauses: bool,
     pub resets: bool,
     pub clock_jumps: bool,
+    pub failed_syncs: bool,
     pub segment_bytes: u64,
     pub value_bytes: u64,
     pub tail_bytes: usize,
@@ -42,19 +43,18 @@ pub struct Profile {
     pub credits: u32,
     /// Longest time a client waits for an operation.
     pub patience: Span,
+    #[cfg(feature = "sabotage")]
     pub sabotage: Sabotage,
 }
 
 /// Promises that a test breaks on purpose, to see them missed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg(feature = "sabotage")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sabotage {
-    #[default]
     None,
     /// The log reports success without a sync.
-    #[cfg(feature = "sabotage")]
     DroppedSync,
     /// What waits for a sync is released before it.
-    #[cfg(feature = "sabotage")]
     AnswerBeforeSync,
 }
 
@@ -83,14 +83,16 @@ impl Profile {
             pauses: r.chance(400),
             resets: r.chance(500),
             clock_jumps: r.chance(300),
+            failed_syncs: r.chance(200),
             segment_bytes: r.pick(&[8, 16, 64]) * 1024,
             value_bytes: r.pick(&[10, 100, 3_000]),
             tail_bytes: r.pick(&[2_000, 20_000, 1_000_000]),
             uncommitted_bytes: r.pick(&[3_000, 30_000, 1_000_000]),
             append_bytes: r.pick(&[500, 8_000, 100_000]),
             inflight_messages: r.pick(&[1, 4, 64]),
-            credits: r.pick(&[4, 64]) as u32,
+            credits: r.pick(&[8, 64]) as u32,
             patience: Span::millis(r.pick(&[100, 1_000, 5_000])),
+            #[cfg(feature = "sabotage")]
             sabotage: Sabotage::None,
         }
     }
