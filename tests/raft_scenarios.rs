@@ -5,6 +5,10 @@
 
 #[path = "raft_scenarios/check.rs"]
 mod check;
+#[path = "raft_scenarios/contracts.rs"]
+mod contracts;
+#[path = "raft_scenarios/convergence.rs"]
+mod convergence;
 #[path = "raft_scenarios/disturbances.rs"]
 mod disturbances;
 #[path = "raft_scenarios/elections.rs"]
