@@ -8,6 +8,7 @@ use super::effects::{Effects, Stop, WriteResult};
 use super::pending::Committed;
 use super::{Phase, Replica, EXIT_IMPOSSIBLE};
 use crate::kv::Outcome;
+use crate::raft::Raft;
 use crate::time::Time;
 
 impl Replica {
@@ -50,7 +51,8 @@ impl Replica {
         if let Phase::Member(raft) = &mut self.phase {
             raft.applied(id.index);
         }
-        let replaced = WriteResult::NotExecuted { reason: Reason::Replaced, leader: self.leader };
+        let leader = self.raft().and_then(Raft::leader);
+        let replaced = WriteResult::NotExecuted { reason: Reason::Replaced, leader };
         match (self.pending.pop(id), outcome) {
             (Some(Committed::Own(end)), Some(outcome)) => self.end(end, WriteResult::Done(outcome, id.index), effects),
             (Some(Committed::Own(_)), None) => panic!("a client waited for entry {id:?}, which is no command"),

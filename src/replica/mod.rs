@@ -374,3 +374,6 @@ impl std::fmt::Debug for Replica {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

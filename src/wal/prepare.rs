@@ -86,12 +86,8 @@ impl Preparer {
     fn make(&self, next: &mut Next, item_bytes: u64, bytes_min: u64) -> Result<Active, WalError> {
         let needed = (RECORDS_AT + BATCH_BYTES + item_bytes).next_multiple_of(PAGE_BYTES);
         let owner = next.owner.expect("segments are made for a formed cluster");
-        let header = SegmentHeader {
-            sequence: next.sequence,
-            salt: next.salts.next(),
-            bytes: bytes_min.max(needed),
-            owner,
-        };
+        let header =
+            SegmentHeader { sequence: next.sequence, salt: next.salts.next(), bytes: bytes_min.max(needed), owner };
         segment::create(&self.workshop.disk, &self.workshop.dir, header)
     }
 

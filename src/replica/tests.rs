@@ -1,0 +1,376 @@
+//! Replicas among themselves: three in memory, messages and appends delivered at once unless a test holds them.
+
+use std::collections::BTreeSet;
+
+use protocol::command::Command;
+use protocol::format::Member;
+use protocol::message::AppendEntries;
+use protocol::reply::Reason;
+use protocol::{Entry, EntryHeader, EntryId, EntryKind, Index, NodeId, RequestId, Round, Sequence, SessionId};
+
+use super::*;
+use crate::kv::Outcome;
+use crate::limits::{VIEWS_MAX, VIEW_IDLE_MS};
+use crate::time::Span;
+
+struct Rig {
+    now: Time,
+    replicas: Vec<Replica>,
+    /// Nodes that are cut off: nothing reaches or leaves them.
+    cut: BTreeSet<usize>,
+    done: Vec<Completion>,
+    /// All entries that any of them handed to its log.
+    handed: Vec<Entry>,
+}
+
+impl Rig {
+    /// `n` replicas that have just formed a cluster.
+    fn formed(n: u32) -> Self {
+        let mut rig = Self::unformed(n);
+        rig.settle();
+        assert!(rig.replicas.iter().all(|replica| replica.raft().is_some()));
+        rig
+    }
+
+    /// All connections are up, nothing has been processed.
+    fn unformed(n: u32) -> Self {
+        let member = |id| Member {
+            id: NodeId(id),
+            incarnation: Incarnation(0),
+            client_address: format!("node-{id}:7400"),
+            peer_address: format!("node-{id}:7401"),
+        };
+        let replica = |id: u32| {
+            let settings = Settings {
+                id: NodeId(id),
+                incarnation: Incarnation(u64::from(id) + 100),
+                initial_members: (0..n).map(member).collect(),
+                cluster_if_formed: ClusterId(7),
+                boot: u64::from(id) + 1,
+                seed: u64::from(id),
+                ..Settings::for_tests()
+            };
+            let empty = Recovered { format: None, log: raft::Recovered::empty(Chain(0)) };
+            Replica::new(Time(0), settings, empty, Store::new())
+        };
+        let (replicas, cut) = ((0..n).map(replica).collect(), BTreeSet::new());
+        let mut rig = Self { now: Time(0), replicas, cut, done: Vec::new(), handed: Vec::new() };
+        for from in 0..n as usize {
+            let hello = rig.replicas[from].hello();
+            for to in (0..n as usize).filter(|to| *to != from) {
+                rig.replicas[to].step(Time(0), Input::Connected(hello.clone()));
+            }
+        }
+        rig
+    }
+
+    /// Forms, and lets node 0 become the leader by time alone.
+    fn led(n: u32) -> Self {
+        let mut rig = Self::formed(n);
+        while !rig.leads(0) {
+            rig.pass(Span::millis(5));
+        }
+        rig.settle();
+        rig.done.clear();
+        rig
+    }
+
+    fn leads(&self, node: usize) -> bool {
+        self.replicas[node].raft().is_some_and(Raft::is_leader)
+    }
+
+    fn pass(&mut self, span: Span) {
+        self.now += span;
+        for node in 0..self.replicas.len() {
+            self.replicas[node].step(self.now, Input::Tick);
+        }
+        self.settle();
+    }
+
+    /// Everything that follows, until nothing does.
+    fn settle(&mut self) {
+        let mut effects = Effects::default();
+        let mut busy = true;
+        while busy {
+            busy = false;
+            for node in 0..self.replicas.len() {
+                self.replicas[node].effects(self.now, &mut effects);
+                assert_eq!(effects.stop, None);
+                self.done.extend(effects.completions.drain(..).map(|(_, completion)| completion));
+                busy |= effects.more || effects.append.is_some() || !effects.messages.is_empty();
+                let mut messages = std::mem::take(&mut effects.messages);
+                if let Some(append) = effects.append.take() {
+                    let persisted = Input::Persisted { sequence: append.sequence, queue_us: 0, sync_us: 0 };
+                    self.replicas[node].step(self.now, persisted);
+                    messages.extend(append.waiting);
+                    self.handed.extend(append.entries);
+                }
+                for envelope in messages {
+                    let to = envelope.to.0 as usize;
+                    if !self.cut.contains(&node) && !self.cut.contains(&to) {
+                        self.replicas[to].step(self.now, Input::Peer(envelope));
+                    }
+                }
+            }
+        }
+    }
+
+    fn write(&mut self, node: usize, request: u64, patience: Span) {
+        let mut body = Vec::new();
+        Command::Update { key: &request.to_le_bytes(), value: &[b'v'; 1000] }.encode(&mut body);
+        let request = Request::Propose {
+            reply_to: reply_to(request),
+            body_checksum: Entry::checksum(&body),
+            body: body.into(),
+            session: SessionId(0),
+            sequence: Sequence(0),
+            deadline: self.now + patience,
+        };
+        self.replicas[node].step(self.now, Input::Request(request));
+    }
+
+    fn ask(&mut self, node: usize, request: Request) {
+        self.replicas[node].step(self.now, Input::Request(request));
+        self.settle();
+    }
+
+    fn take_done(&mut self) -> Vec<Completion> {
+        std::mem::take(&mut self.done)
+    }
+}
+
+fn reply_to(request: u64) -> ReplyTo {
+    ReplyTo { request: RequestId(request), ..ReplyTo::default() }
+}
+
+fn write(request: u64, result: WriteResult, credit: bool) -> Completion {
+    Completion::Write { reply_to: reply_to(request), result, credit }
+}
+
+const PATIENCE: Span = Span::secs(5);
+
+#[test]
+fn nothing_is_served_before_the_cluster_is_formed() {
+    let mut rig = Rig::unformed(3);
+    rig.replicas[0].step(Time(0), Input::Disconnected(NodeId(2)));
+    rig.replicas[2].step(Time(0), Input::Disconnected(NodeId(0)));
+    rig.write(0, 1, PATIENCE);
+    rig.ask(0, Request::Read { io_loop: 0, token: 4, deadline: Time::NEVER });
+    let result = WriteResult::NotExecuted { reason: Reason::Forming, leader: None };
+    let read = Completion::Read { token: 4, result: Err((Reason::Forming, None)) };
+    assert_eq!(rig.take_done(), [write(1, result, true), read]);
+    let published = rig.replicas[0].published();
+    assert_eq!(published.notes(Time(0)), ["waiting for 1 of 3: node 2"]);
+    assert_eq!(published.cluster(), ClusterId(0));
+}
+
+#[test]
+fn c17_all_members_store_the_same_format_and_one_leads() {
+    let rig = Rig::led(5);
+    for replica in &rig.replicas {
+        let published = replica.published();
+        assert_eq!((published.cluster(), published.leader()), (ClusterId(7), Some(NodeId(0))));
+        assert_eq!(published.notes(rig.now), [""; 0]);
+        assert!(published.members().iter().all(|member| member.connected));
+        assert_eq!(replica.hello().cluster, ClusterId(7));
+    }
+}
+
+#[test]
+fn a_write_is_answered_by_the_leader_and_redirected_by_others() {
+    let mut rig = Rig::led(3);
+    rig.write(0, 1, PATIENCE);
+    rig.write(1, 2, PATIENCE);
+    rig.settle();
+    let done = rig.take_done();
+    let elsewhere = WriteResult::NotExecuted { reason: Reason::NotLeader, leader: Some(NodeId(0)) };
+    assert!(done.contains(&write(1, WriteResult::Done(Outcome::Created, Index(2)), true)), "{done:?}");
+    assert!(done.contains(&write(2, elsewhere, true)), "{done:?}");
+    assert_eq!(done.len(), 2);
+    assert!(rig.replicas.iter().all(|replica| replica.store().applied() == Index(2)));
+}
+
+#[test]
+fn c18_a_follower_reads_after_it_has_applied_what_the_leader_had_committed() {
+    let mut rig = Rig::led(3);
+    rig.write(0, 1, PATIENCE);
+    rig.settle();
+    rig.take_done();
+    rig.ask(2, Request::Read { io_loop: 0, token: 9, deadline: Time::NEVER });
+    assert_eq!(rig.take_done(), [Completion::Read { token: 9, result: Ok(Index(2)) }]);
+}
+
+#[test]
+fn a_read_waits_for_a_leader_until_its_deadline() {
+    let mut rig = Rig::led(3);
+    rig.cut.extend([0, 1]);
+    rig.pass(Span::secs(2));
+    let deadline = rig.now + Span::secs(1);
+    rig.ask(2, Request::Read { io_loop: 0, token: 1, deadline });
+    rig.pass(Span::millis(999));
+    assert_eq!(rig.take_done(), []);
+    rig.pass(Span::millis(1));
+    assert_eq!(rig.take_done(), [Completion::Read { token: 1, result: Err((Reason::NoLeader, None)) }]);
+}
+
+#[test]
+fn c23_step_down_answers_unknown() {
+    let mut rig = Rig::led(3);
+    rig.cut.insert(0);
+    rig.write(0, 1, PATIENCE);
+    rig.settle();
+    assert_eq!(rig.take_done(), []);
+    rig.pass(Span::secs(1));
+    assert!(!rig.leads(0), "CheckQuorum");
+    let unknown = WriteResult::Unknown { reason: Reason::LeaderChanged };
+    assert_eq!(rig.take_done(), [write(1, unknown, true)]);
+}
+
+#[test]
+fn c23_another_terms_entry_committed_at_the_index_means_never() {
+    let mut rig = Rig::led(3);
+    rig.write(0, 1, PATIENCE);
+    rig.settle();
+    rig.take_done();
+    rig.cut.insert(0);
+    rig.write(0, 2, PATIENCE);
+    rig.write(0, 3, PATIENCE);
+    rig.settle();
+    // In one batch: node 1 leads the next term and has committed its own entry at index 3; of index 4 nothing is known.
+    let last = rig.handed.iter().find(|entry| entry.header.id.index == Index(2)).expect("written").header;
+    let term = last.id.term.next();
+    let mut header = EntryHeader { kind: EntryKind::Noop, body_len: 0, body_checksum: 0, ..last };
+    header.id = EntryId { term, index: Index(3) };
+    header.chain = header.chain_after(last.chain);
+    let message = Message::AppendEntries(AppendEntries {
+        round: Round(1),
+        lease_span_us: 0,
+        heartbeat: false,
+        previous: last.id,
+        previous_chain: last.chain,
+        commit: Index(3),
+        digest_index: Index(0),
+        digest: 0,
+        entries: vec![Entry { header, body: Default::default() }],
+    });
+    let (cluster, incarnation) = (ClusterId(7), Incarnation(101));
+    let envelope = Envelope { cluster, incarnation, from: NodeId(1), to: NodeId(0), term, message };
+    rig.replicas[0].step(rig.now, Input::Peer(envelope));
+    rig.settle();
+    let replaced = WriteResult::NotExecuted { reason: Reason::Replaced, leader: Some(NodeId(1)) };
+    let unknown = WriteResult::Unknown { reason: Reason::LeaderChanged };
+    assert_eq!(rig.take_done(), [write(2, replaced, true), write(3, unknown, true)]);
+}
+
+#[test]
+fn c26_at_the_bound_writes_park_and_their_credits_stay_out() {
+    let mut rig = Rig::led(3);
+    // Rounds are still echoed, but nothing becomes durable on a majority: the leader's appends are cut off.
+    rig.cut.insert(0);
+    let paused = rig.replicas[0].published();
+    for request in 1..=8 {
+        rig.write(0, request, Span::millis(100));
+    }
+    rig.settle();
+    assert!(paused.paused(), "4096 bytes hold four of these");
+    assert_eq!(rig.take_done(), []);
+    rig.pass(Span::millis(100));
+    let unknown = WriteResult::Unknown { reason: Reason::Deadline };
+    let refused = WriteResult::NotExecuted { reason: Reason::Overload, leader: None };
+    let expected: Vec<Completion> = (1..=8)
+        .map(|request| if request <= 4 { write(request, unknown, false) } else { write(request, refused, true) })
+        .collect();
+    assert_eq!(rig.take_done(), expected, "what is in the log keeps its credit");
+    assert!(!paused.paused());
+    rig.pass(Span::secs(1));
+    assert_eq!(rig.take_done(), [Completion::Credit(4)], "step-down returns them");
+}
+
+#[test]
+fn c26_parked_writes_are_proposed_in_order_when_something_commits() {
+    let mut rig = Rig::led(3);
+    rig.cut.extend([1, 2]);
+    for request in 1..=8 {
+        rig.write(0, request, PATIENCE);
+    }
+    rig.settle();
+    rig.cut.clear();
+    rig.pass(Span::millis(60));
+    rig.pass(Span::millis(60));
+    let done: Vec<Completion> =
+        (1..=8).map(|n| write(n, WriteResult::Done(Outcome::Created, Index(n + 1)), true)).collect();
+    assert_eq!(rig.take_done(), done);
+}
+
+#[test]
+fn c21_views_are_bounded_and_end_when_nobody_reads_them() {
+    let mut rig = Rig::led(1);
+    let open = |token| Request::OpenView { io_loop: 0, token, local: token % 2 == 0, deadline: Time::NEVER };
+    for token in 0..=VIEWS_MAX as u64 {
+        rig.ask(0, open(token));
+    }
+    let done = rig.take_done();
+    let views: Vec<_> = done
+        .iter()
+        .filter_map(|completion| match completion {
+            Completion::View { result: Ok(view), .. } => Some(*view),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(views.len(), VIEWS_MAX);
+    let full = Completion::View { token: VIEWS_MAX as u64, result: Err((Reason::Overload, None)) };
+    assert_eq!(done.last(), Some(&full));
+    let half = Span::millis(VIEW_IDLE_MS / 2);
+    rig.pass(half);
+    rig.ask(0, Request::TouchView { view: views[0] });
+    rig.pass(half);
+    let mut reader = rig.replicas[0].store().reader();
+    let pinned = reader.pin();
+    assert!(pinned.at_view(views[0]).is_some(), "it was read in between");
+    assert!(pinned.at_view(views[1]).is_none(), "it was idle");
+    drop(pinned);
+    rig.ask(0, Request::CloseView { view: views[0] });
+    assert!(reader.pin().at_view(views[0]).is_none());
+}
+
+#[test]
+fn a_message_of_another_cluster_or_disk_is_dropped() {
+    let mut rig = Rig::led(3);
+    let published = rig.replicas[0].published();
+    let term = rig.replicas[0].raft().expect("formed").term();
+    let good = Envelope {
+        cluster: ClusterId(7),
+        incarnation: Incarnation(101),
+        from: NodeId(1),
+        to: NodeId(0),
+        term: term.next(),
+        message: Message::AppendReply(Default::default()),
+    };
+    let strangers = [
+        Envelope { cluster: ClusterId(8), ..good.clone() },
+        Envelope { incarnation: Incarnation(999), ..good.clone() },
+        Envelope { from: NodeId(5), ..good.clone() },
+        Envelope { to: NodeId(2), ..good.clone() },
+    ];
+    for stranger in strangers {
+        rig.replicas[0].step(rig.now, Input::Peer(stranger));
+    }
+    rig.settle();
+    assert!(rig.leads(0), "none of them raised the term");
+    assert_eq!(published.refused_messages(), 4);
+    rig.replicas[0].step(rig.now, Input::Peer(good));
+    rig.settle();
+    assert!(rig.replicas[0].raft().expect("formed").term() > term, "the honest one did");
+}
+
+#[test]
+fn a_directory_whose_format_does_not_name_its_disk_is_refused() {
+    let rig = Rig::formed(1);
+    let format = rig.replicas[0].formation.format().cloned();
+    let settings = Settings { incarnation: Incarnation(5), ..Settings::for_tests() };
+    let recovered = Recovered { format, log: raft::Recovered::empty(Chain(0)) };
+    let mut replica = Replica::new(Time(0), settings, recovered, Store::new());
+    let mut effects = Effects::default();
+    replica.effects(Time(0), &mut effects);
+    assert_eq!(effects.stop.expect("refused").exit_code, 78);
+}
