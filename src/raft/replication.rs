@@ -184,12 +184,10 @@ impl Raft {
             next = next.next();
         }
         if next == progress.next {
-            // Only what continues: the mark may have moved back since these were asked for.
-            for entry in progress.fetched.iter().skip_while(|entry| entry.header.id.index < progress.next) {
-                if entry.header.id.index != next || !take(entry) {
+            for entry in progress.fetched.iter().filter(|entry| entry.header.id.index >= progress.next) {
+                if !take(entry) {
                     break;
                 }
-                next = next.next();
             }
         }
         entries

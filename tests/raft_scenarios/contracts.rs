@@ -103,11 +103,11 @@ fn c10_the_first_completion_moves_nothing() {
 }
 
 fn last_reply(mail: &[Envelope]) -> protocol::message::AppendReply {
-    let replies = mail.iter().filter_map(|envelope| match &envelope.message {
+    let replies = mail.iter().rev().find_map(|envelope| match &envelope.message {
         Message::AppendReply(reply) => Some(*reply),
         _ => None,
     });
-    replies.last().expect("a reply")
+    replies.expect("a reply")
 }
 
 /// The schedule of C-11: a durable divergent tail to (10,t2), agreement with the t3 leader up to 5, asked with prev = 5.

@@ -144,6 +144,19 @@ fn t05_vote_from_any_state() {
     }
 }
 
+/// The same where the term is durable already and only the vote is new.
+#[test]
+fn t05_a_grant_in_a_durable_term_waits_for_the_vote() {
+    let mut image = Image::of_terms(&[1]);
+    image.hard_state.term = Term(9);
+    let mut net = Net::lone(3, image);
+    net.node_mut(0).disk_held = true;
+    net.say(1, 0, 9, Message::RequestVote { last: id(1, 1), transfer: false });
+    assert!(net.mail(1).is_empty());
+    net.release_disk(0);
+    assert_eq!(net.mail(1)[0].message, Message::RequestVoteReply { granted: true });
+}
+
 /// Messages of an older term change nothing; requests are answered with the newer term, so that their sender catches up.
 #[test]
 fn t06_stale_term_messages() {
@@ -276,8 +289,9 @@ fn t11_leader_cycle() {
 /// Figures 7 and 8 of the paper: whoever may lead overwrites what was never committed, and keeps what was.
 #[test]
 fn t12_overwrite_newer_uncommitted_logs() {
-    // (logs, who leads, terms of the log that all have afterwards, without the new leader's no-op)
-    let table: [(&[&[u64]], u32, &[u64]); 3] = [
+    /// Logs, who leads, and the terms of the log that all have afterwards, without the new leader's no-op.
+    type Row = (&'static [&'static [u64]], u32, &'static [u64]);
+    let table: [Row; 3] = [
         (&[&[1, 2], &[1, 2], &[1, 3], &[1], &[1]], 2, &[1, 3]),
         (&[&[1, 2, 4], &[1, 2], &[1, 2], &[1], &[1, 3]], 0, &[1, 2, 4]),
         (

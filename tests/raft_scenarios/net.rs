@@ -44,6 +44,13 @@ fn pair(a: u32, b: u32) -> (u32, u32) {
     (a.min(b), a.max(b))
 }
 
+/// A message as an input.
+pub fn spoken(from: u32, to: u32, term: u64, message: Message) -> Input {
+    let incarnation = Incarnation(u64::from(from) + 100);
+    let (from, to) = (NodeId(from), NodeId(to));
+    Input::Message(Envelope { cluster: CLUSTER, incarnation, from, to, term: Term(term), message })
+}
+
 impl Net {
     /// `n` new nodes, all linked.
     pub fn cluster(n: u32) -> Self {
@@ -186,12 +193,18 @@ impl Net {
         self.turn(id);
     }
 
+    /// Several inputs before the core is asked what follows, as a thread hands them in.
+    pub fn inputs(&mut self, id: u32, inputs: Vec<Input>) {
+        let now = self.clock(id);
+        for input in inputs {
+            self.node_mut(id).raft.as_mut().expect("alive").step(now, input);
+        }
+        self.turn(id);
+    }
+
     /// The script says something in a puppet's name.
     pub fn say(&mut self, from: u32, to: u32, term: u64, message: Message) {
-        let incarnation = Incarnation(u64::from(from) + 100);
-        let (from, to_id) = (NodeId(from), NodeId(to));
-        let envelope = Envelope { cluster: CLUSTER, incarnation, from, to: to_id, term: Term(term), message };
-        self.input(to, Input::Message(envelope));
+        self.input(to, spoken(from, to, term, message));
     }
 
     /// What a puppet has received since it last looked.
@@ -315,16 +328,22 @@ impl Net {
         self.flight.extend(released.into_iter().map(|envelope| (now, envelope)));
     }
 
-    /// Completes the oldest write of a node; what waited for it leaves.
-    pub fn persist(&mut self, id: u32) -> bool {
+    /// Completes the oldest write of a node: what waited for it leaves, and the core is to be told.
+    pub fn complete(&mut self, id: u32) -> Option<Input> {
         let node = self.node_mut(id);
-        let Some((_, append)) = node.pending.pop_front() else { return false };
+        let (_, append) = node.pending.pop_front()?;
         node.durable.write(&append, usize::MAX);
         let sequence = append.sequence;
         for envelope in append.waiting {
             self.post(envelope);
         }
-        self.input(id, Input::Persisted { sequence, queue_us: 0, sync_us: 0 });
+        Some(Input::Persisted { sequence, queue_us: 0, sync_us: 0 })
+    }
+
+    /// Completes the oldest write of a node, and tells its core.
+    pub fn persist(&mut self, id: u32) -> bool {
+        let Some(input) = self.complete(id) else { return false };
+        self.input(id, input);
         true
     }
 

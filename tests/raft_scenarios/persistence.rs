@@ -5,7 +5,7 @@ use protocol::{Index, NodeId, Round};
 use raftkv::raft::Role;
 use raftkv::time::Span;
 
-use super::net::Net;
+use super::net::{spoken, Net};
 use super::node::{id, reply, Image, ET, HB};
 
 /// Marks of the replies that a puppet has received: rounds and matches.
@@ -92,6 +92,21 @@ fn t47_overwrites_at_every_depth() {
             assert_eq!(marks(&mut net, 2), [(Round(1), b.last().index)]);
         }
     }
+}
+
+/// The overwrite and the completion of an older write arrive together, before the new entries are handed to the disk.
+#[test]
+fn t47_overwrite_and_completion_in_one_batch() {
+    let (old, new) = (Image::of_terms(&[1; 9]), Image::of_terms(&[1, 1, 1, 2, 2]));
+    let mut net = Net::lone(3, Image::default());
+    net.node_mut(0).disk_held = true;
+    net.say(1, 0, 1, old.append(1, 4, 1, 0));
+    net.say(1, 0, 1, old.append(5, 9, 1, 0));
+    let completed = net.complete(0).expect("entries 1 to 4");
+    net.inputs(0, vec![spoken(2, 0, 2, new.append(4, 5, 1, 0)), completed]);
+    assert_eq!(net.raft(0).durable_index(), Index(3), "entry 4 is another one now");
+    net.release_disk(0);
+    assert_eq!(net.raft(0).durable_index(), Index(5));
 }
 
 /// A leader that lost its leadership and has it again: completions of the first time say nothing about the second.

@@ -32,7 +32,7 @@ impl Dice {
     }
 
     pub fn one_in(&mut self, n: u64) -> bool {
-        self.roll() % n == 0
+        self.roll().is_multiple_of(n)
     }
 
     fn node(&mut self, net: &Net) -> u32 {
@@ -70,34 +70,37 @@ fn deliver(net: &mut Net, dice: &mut Dice, rates: &Rates) {
     }
     let position = if rates.reorder { dice.below(net.flight.len()) } else { 0 };
     let repeat = dice.roll() % 1000 < rates.repeat;
-    let (due, envelope) = if repeat { net.flight[position].clone() } else { net.flight.remove(position) };
+    let (_, envelope) = if repeat { net.flight[position].clone() } else { net.flight.remove(position) };
     if repeat && net.flight.len() > 200 {
         net.flight.truncate(100);
     }
-    let _ = due;
     if dice.roll() % 1000 >= rates.lose {
         net.arrive(envelope);
     }
 }
 
-/// Several inputs before the core is asked what follows, as a thread would hand them in.
+/// Several inputs before the core is asked what follows, as a thread would hand them in: messages, a completed write, the
+/// clock.
 fn deliver_batch(net: &mut Net, dice: &mut Dice) {
     let to = dice.node(net);
     if !net.node(to).alive() {
         return;
     }
-    let now = net.clock(to);
-    let mut taken = 0;
+    let (most, mut inputs) = (dice.below(5), Vec::new());
     net.flight.retain(|(_, envelope)| {
-        if envelope.to.0 != to || taken == 4 {
-            return true;
+        let take = envelope.to.0 == to && inputs.len() < most;
+        if take {
+            inputs.push(Input::Message(envelope.clone()));
         }
-        taken += 1;
-        let raft = net.nodes[to as usize].raft.as_mut().expect("alive");
-        raft.step(now, Input::Message(envelope.clone()));
-        false
+        !take
     });
-    net.turn(to);
+    if dice.one_in(2) {
+        if let Some(completed) = net.complete(to) {
+            inputs.insert(dice.below(inputs.len() + 1), completed);
+        }
+    }
+    inputs.push(Input::Tick);
+    net.inputs(to, inputs);
 }
 
 fn crash_or_restart(net: &mut Net, dice: &mut Dice) {

@@ -17,11 +17,11 @@ fn ready_leader() -> Net {
 
 /// The last round that a puppet was sent.
 fn round(net: &Net, puppet: u32) -> u64 {
-    let rounds = net.sent.iter().filter_map(|envelope| match &envelope.message {
+    let newest = net.sent.iter().rev().find_map(|envelope| match &envelope.message {
         Message::AppendEntries(append) if envelope.to == NodeId(puppet) => Some(append.round.0),
         _ => None,
     });
-    rounds.last().expect("sent one")
+    newest.expect("sent one")
 }
 
 /// Echoes of a round that began before the read arrived confirm nothing; those of a later one do.
