@@ -7,7 +7,13 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use support::Cluster;
+use protocol::command::Command;
+use protocol::format::{Hello, HelloReply};
+use protocol::frame;
+use protocol::reply::{Reply, ReplyBody, Status};
+use protocol::request::{Request, RequestHeader};
+use protocol::RequestId;
+use support::{Cluster, Setup};
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -109,4 +115,167 @@ fn keys_and_values_over_the_limit_are_refused_and_those_at_it_are_kept() {
     assert_eq!(long_value.status.code(), Some(8), "{}", String::from_utf8_lossy(&long_value.stderr));
     assert_eq!(cluster.cli(&["get", "k"]).status.code(), Some(3), "nothing was kept of it");
     assert_eq!(cluster.cli(&["put", "", "v"]).status.code(), Some(2), "an empty key is a bad request");
+}
+
+/// A raw connection that has said HELLO and was welcomed.
+fn greeted(address: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(address).expect("the port is open");
+    stream.set_read_timeout(Some(LONG)).expect("a socket takes a timeout");
+    stream.set_nodelay(true).expect("a socket takes the option");
+    let mut hello = Vec::new();
+    Hello::client().encode(&mut hello);
+    stream.write_all(&hello).expect("the server takes a HELLO");
+    let welcome = read_frame(&mut stream).expect("an answer to HELLO");
+    let (frame, _) = frame::split(&welcome, FRAME_BYTES_MAX).expect("a sound frame").expect("a whole frame");
+    assert!(matches!(HelloReply::decode(&frame), Ok(HelloReply::Accepted(_))));
+    stream
+}
+
+const FRAME_BYTES_MAX: usize = 16 << 20;
+
+/// The next whole frame; none at the end of the stream.
+fn read_frame(stream: &mut TcpStream) -> Option<Vec<u8>> {
+    let mut bytes = vec![0; 4];
+    stream.read_exact(&mut bytes).ok()?;
+    let whole = frame::needed(&bytes, FRAME_BYTES_MAX).expect("the server sends sound lengths");
+    bytes.resize(whole, 0);
+    stream.read_exact(&mut bytes[4..]).ok()?;
+    Some(bytes)
+}
+
+fn encoded(number: u64, request: &Request<'_>) -> Vec<u8> {
+    let mut out = Vec::new();
+    request.encode(&RequestHeader { request: RequestId(number), ..RequestHeader::default() }, &mut out);
+    out
+}
+
+/// Status, effect and body of a reply, without what differs from run to run.
+fn summary(bytes: &[u8]) -> (u64, Status, String) {
+    let (frame, _) = frame::split(bytes, FRAME_BYTES_MAX).expect("a sound frame").expect("a whole frame");
+    let reply = Reply::decode(&frame).expect("a reply");
+    let body = match reply.body {
+        ReplyBody::Value(versioned) => format!("value {:?} version {}", versioned.value, versioned.version),
+        ReplyBody::Page(page) => format!("page of {}", page.count),
+        _ => String::new(),
+    };
+    (reply.header.request.0, reply.header.status, body)
+}
+
+/// Requests whose answers do not depend on what was written before.
+fn conversation() -> Vec<Vec<u8>> {
+    let command = Command::Update { key: b"split", value: b"anywhere" };
+    vec![
+        encoded(1, &Request::Write(command)),
+        encoded(2, &Request::Get { key: b"missing" }),
+        encoded(3, &Request::Write(Command::Remove { key: b"missing" })),
+        encoded(4, &Request::Get { key: b"" }),
+    ]
+}
+
+fn answers(address: &str, parts: &[&[u8]], count: usize) -> Vec<(u64, Status, String)> {
+    let mut stream = greeted(address);
+    for part in parts {
+        stream.write_all(part).expect("the server reads on");
+    }
+    let mut answers: Vec<_> = (0..count).map(|_| summary(&read_frame(&mut stream).expect("an answer"))).collect();
+    answers.sort_by_key(|answer| answer.0);
+    // The first write creates or replaces, depending on the run before.
+    answers[0].1 = Status::Ok;
+    answers
+}
+
+#[test]
+fn requests_cut_anywhere_are_answered_alike() {
+    let cluster = Cluster::start("splits", 1);
+    let address = cluster.ports.client(0);
+    let requests = conversation();
+    let whole = requests.concat();
+    let expected = answers(&address, &[&whole], requests.len());
+    assert_eq!(expected.iter().map(|answer| answer.1 as u16).collect::<Vec<_>>(), [200, 404, 404, 400]);
+    let single: Vec<&[u8]> = whole.chunks(1).collect();
+    assert_eq!(answers(&address, &single, requests.len()), expected, "a byte at a time");
+    for cut in 1..whole.len() {
+        let parts = [&whole[..cut], &whole[cut..]];
+        assert_eq!(answers(&address, &parts, requests.len()), expected, "cut at {cut}");
+    }
+}
+
+#[test]
+fn an_unknown_kind_gets_an_error_and_the_connection_stays() {
+    let cluster = Cluster::start("unknown-kind", 1);
+    let mut stream = greeted(&cluster.ports.client(0));
+    // A sound GET whose kind is one that no version knows; its checksum is made to fit.
+    let mut unknown = encoded(7, &Request::Get { key: b"k" });
+    unknown[12] = 0x7f;
+    let length = u32::from_le_bytes(unknown[..4].try_into().expect("four bytes"));
+    let checksum = crc32c::crc32c_append(length, &unknown[8..]);
+    unknown[4..8].copy_from_slice(&checksum.to_le_bytes());
+    stream.write_all(&unknown).expect("the server reads");
+    let refused = summary(&read_frame(&mut stream).expect("an answer"));
+    assert_eq!((refused.0, refused.1), (7, Status::BadRequest));
+    stream.write_all(&encoded(8, &Request::Get { key: b"k" })).expect("the connection stays");
+    assert_eq!(summary(&read_frame(&mut stream).expect("an answer")).1, Status::NotFound);
+}
+
+#[test]
+fn a_version_that_nobody_speaks_is_refused_with_words() {
+    let cluster = Cluster::start("version", 1);
+    let mut stream = TcpStream::connect(cluster.ports.client(0)).expect("the port is open");
+    stream.set_read_timeout(Some(LONG)).expect("a socket takes a timeout");
+    let mut hello = Vec::new();
+    Hello { version_min: 900, version_max: 999, ..Hello::client() }.encode(&mut hello);
+    stream.write_all(&hello).expect("the server reads");
+    let answer = read_frame(&mut stream).expect("an answer");
+    let (frame, _) = frame::split(&answer, FRAME_BYTES_MAX).expect("a sound frame").expect("a whole frame");
+    match HelloReply::decode(&frame) {
+        Ok(HelloReply::Refused(refusal)) => assert!(refusal.version_max < 900, "{refusal:?}"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(read_frame(&mut stream), None, "the connection is closed");
+}
+
+/// A client that asks for a gigabyte and reads nothing: what the server keeps for it is bounded, and others are served.
+#[test]
+fn a_client_that_never_reads_costs_bounded_memory() {
+    let cluster = Cluster::start("never-reads", 1);
+    let file = cluster.dir.join("value");
+    std::fs::write(&file, vec![b'v'; 1 << 20]).expect("a file for the value");
+    assert!(cluster.cli(&["put", "large", &format!("@{}", file.display())]).status.success());
+    let before = resident_kib(&cluster, 0);
+    let mut greedy: Vec<TcpStream> = (0..4).map(|_| greeted(&cluster.ports.client(0))).collect();
+    for stream in &mut greedy {
+        stream.set_nonblocking(true).expect("a socket takes the mode");
+        let requests: Vec<u8> = (0..250).flat_map(|n| encoded(n, &Request::Get { key: b"large" })).collect();
+        // What the server does not take stays with us: that is the back-pressure.
+        let _ = stream.write(&requests);
+    }
+    for number in 0..50 {
+        assert!(cluster.cli(&["update", "other", &number.to_string()]).status.success(), "others are served");
+    }
+    let grown = resident_kib(&cluster, 0).saturating_sub(before);
+    assert!(grown < 200 * 1024, "four clients that never read cost {grown} KiB");
+}
+
+/// C-26: more requests than there are credits; all are answered, none is refused.
+#[test]
+fn c26_requests_beyond_the_credits_wait_and_are_answered() {
+    let setup = Setup { flags: vec!["--credits".to_owned(), "16".to_owned()], ..Setup::default() };
+    let mut cluster = Cluster::prepare("credits", 3, setup);
+    cluster.start_all();
+    let leader = cluster.wait_for_leader();
+    let mut stream = greeted(&cluster.ports.client(leader));
+    let keys: Vec<String> = (0..2000).map(|number| format!("k{number}")).collect();
+    let put = |(number, key): (usize, &String)| {
+        encoded(number as u64, &Request::Write(Command::Put { key: key.as_bytes(), value: b"v" }))
+    };
+    let requests: Vec<u8> = keys.iter().enumerate().flat_map(put).collect();
+    let mut writing = stream.try_clone().expect("a second handle");
+    let writer = std::thread::spawn(move || writing.write_all(&requests).expect("the server takes everything in time"));
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..keys.len() {
+        let (number, status, _) = summary(&read_frame(&mut stream).expect("an answer"));
+        assert_eq!(status, Status::Created);
+        assert!(seen.insert(number), "{number} is answered once");
+    }
+    writer.join().expect("all was sent");
 }
