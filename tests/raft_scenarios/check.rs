@@ -108,6 +108,17 @@ impl Checker {
             Message::RequestVoteReply { granted: true } => {
                 assert!(vote_durable(envelope.to), "grants before the vote is durable: {envelope:?}");
             }
+            Message::AppendEntries(append) if !append.heartbeat => {
+                let (previous, chain) = sender.handed.before(append.previous.index.next());
+                assert_eq!((append.previous, append.previous_chain), (previous, chain), "not its own log");
+                for (entry, index) in append.entries.iter().zip(append.previous.index.0 + 1..) {
+                    assert_eq!(
+                        Some(entry),
+                        sender.handed.at(Index(index)),
+                        "a leader sends its own log, without holes"
+                    );
+                }
+            }
             Message::AppendReply(reply) if reply.matched > Index(0) => {
                 let held = sender.durable.at(reply.matched).map(|entry| entry.header.id);
                 assert!(held.is_some(), "acknowledges before durable: {envelope:?}");

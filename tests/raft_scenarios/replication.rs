@@ -330,6 +330,39 @@ fn t44_recover_from_probing_when_idle() {
     assert_eq!(appends_to(&net, 2), [1, 1, 1], "a probe would have waited for its answer");
 }
 
+/// What was lost with a connection is sent again as soon as there is a new one, without a heartbeat.
+#[test]
+fn t43_a_window_that_was_lost_with_its_connection() {
+    let mut net = Net::cluster(3);
+    net.elect(0);
+    net.run(HB.times(2));
+    net.held.insert((0, 2));
+    for _ in 0..3 {
+        net.propose(0, "lost").expect("leads");
+    }
+    net.settle();
+    net.held.clear();
+    net.cut(0, 2);
+    net.heal(0, 2);
+    net.settle();
+    assert_eq!((net.last_index(2), net.commit(2)), (Index(4), 4));
+}
+
+/// A refusal that comes twice is answered once: a probing peer has one checked message outstanding.
+#[test]
+fn t33_a_repeated_refusal_starts_no_second_probe() {
+    let mut net = Net::lone_leader(3, Image::of_terms(&[1, 2, 3, 4]), |_| {});
+    net.say(1, 0, 5, rejection(1, 4, id(2, 2)));
+    assert_eq!(net.mail(1).len(), 1);
+    for _ in 0..3 {
+        net.say(1, 0, 5, rejection(1, 4, id(2, 2)));
+        net.say(1, 0, 5, rejection(1, 3, id(2, 2)));
+    }
+    assert!(net.mail(1).is_empty(), "that question was answered");
+    net.say(1, 0, 5, rejection(1, 2, id(1, 1)));
+    assert_eq!(appends_to(&net, 1).last(), Some(&4));
+}
+
 /// Entries that are not in memory are read from the log, by pieces, with the chain of the entry before.
 #[test]
 fn c09_a_lagging_follower_gets_old_entries_from_the_log() {
@@ -387,6 +420,44 @@ fn c09_a_read_that_no_longer_fits_is_not_sent() {
         sent += append.entries.len();
     }
     assert!(sent > 0);
+}
+
+/// A read that was asked for in an earlier leadership may bring entries that were replaced since: it is dropped (the net
+/// checks that a leader sends its own log).
+#[test]
+fn c09_a_read_of_an_earlier_term_is_dropped() {
+    let mut net = Net::stopped(&[Image::of_terms(&[1; 5]), Image::default(), Image::default()], |_| {});
+    for puppet in [1, 2] {
+        net.node_mut(puppet).puppet = true;
+    }
+    net.node_mut(0).tail = 0;
+    net.start(0);
+    let lead = |net: &mut Net, term: u64| {
+        net.time_out(0);
+        net.say(1, 0, term, Message::PreVoteReply { granted: true });
+        net.settle();
+        net.say(1, 0, term, Message::RequestVoteReply { granted: true });
+        net.settle();
+        assert!(net.raft(0).is_leader());
+    };
+    lead(&mut net, 2);
+    net.node_mut(0).wishes_held = true;
+    net.say(2, 0, 2, rejection(1, 5, id(1, 1)));
+    let wish = net.node_mut(0).wishes.pop_front().expect("entries behind 1");
+    let old = net.node(0).durable.read(&wish);
+    // Another leader replaces entry 3 and what follows; then node 0 leads again.
+    net.say(1, 0, 3, Image::of_terms(&[1, 1, 3]).append(3, 3, 1, 0));
+    net.settle();
+    assert_eq!(net.terms(0), [1, 1, 3]);
+    lead(&mut net, 4);
+    net.say(2, 0, 4, rejection(1, 3, id(1, 1)));
+    assert_eq!(net.node(0).wishes.len(), 1);
+    net.mail.clear();
+    net.input(0, Input::LogRead(old));
+    assert!(appends_to(&net, 2).last().is_some_and(|entries| *entries <= 1));
+    assert!(net.mail(2).is_empty(), "waits for the read of its own term");
+    net.answer_wish(0);
+    assert_eq!(net.mail(2).len(), 1);
 }
 
 /// An answer that arrives between a read of the log and the next message does not throw the read away.
