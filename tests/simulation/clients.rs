@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use client::machine::{Action, ConnectionId, End, Input, Kind, Machine, Settings, Span, Time, Token};
+use client::machine::{Action, ConnectionId, End, EndpointId, Input, Kind, Machine, Settings, Span, Time, Token};
 use protocol::command::Command;
-use protocol::reply::{Reply, ReplyBody, Status};
-use protocol::request::{ReadMode, Request, RequestHeader};
+use protocol::reply::{Page, Reply, ReplyBody, Status, Versioned};
+use protocol::request::{ReadMode, Request, RequestHeader, Scan, ViewId};
 use protocol::{split, RequestId};
 use raftkv::kv::Outcome;
 
 use crate::io_loop::FRAME_BYTES_MAX;
 use crate::node::client_address;
-use crate::oracle::{violated, Oracle};
+use crate::oracle::{violated, Oracle, Stored};
 use crate::profile::Profile;
 use crate::random::Random;
 
@@ -34,6 +34,9 @@ pub enum Mood {
     Done,
 }
 
+/// Keys of a page: few, so that scans take many.
+const PAGE: u32 = 7;
+
 pub struct Client {
     profile: Profile,
     number: u32,
@@ -41,6 +44,8 @@ pub struct Client {
     random: Random,
     operations: BTreeMap<Token, Operation>,
     tokens: u64,
+    /// Pages to be asked for where their view is.
+    next_pages: Vec<(Operation, EndpointId)>,
     /// On each connection: the last request sent, and how many have had no reply.
     sent: BTreeMap<ConnectionId, (RequestId, u32)>,
     next_operation: Time,
@@ -62,6 +67,8 @@ struct Operation {
     key: Vec<u8>,
     value: Vec<u8>,
     floor: u64,
+    /// For the second and later pages of a scan.
+    view: Option<ViewId>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +77,8 @@ enum Verb {
     Update,
     Remove,
     Get,
+    /// A page; the first opens a view.
+    Scan,
 }
 
 impl Client {
@@ -91,6 +100,7 @@ impl Client {
             random,
             operations: BTreeMap::new(),
             tokens: 0,
+            next_pages: Vec::new(),
             sent: BTreeMap::new(),
             next_operation: Time(0),
             next_run: Time(u64::MAX),
@@ -99,7 +109,7 @@ impl Client {
     }
 
     pub fn is_idle(&self) -> bool {
-        self.operations.is_empty()
+        self.operations.is_empty() && self.next_pages.is_empty()
     }
 
     pub fn next_deadline(&self, mood: Mood) -> Option<Time> {
@@ -111,6 +121,11 @@ impl Client {
     pub fn run(&mut self, now: Time, oracle: &mut Oracle, mood: Mood, wires: &mut Vec<Wire>) {
         self.machine.step(now, Input::Tick);
         self.act(None, oracle, wires);
+        while let Some((page, endpoint)) = self.next_pages.pop() {
+            self.tokens += 1;
+            self.start(now, mood, page, Some(endpoint));
+            self.act(None, oracle, wires);
+        }
         if mood != Mood::Done && now >= self.next_operation {
             let pause = self.random.around(20_000_000);
             self.next_operation = Time(now.0 + 100_000 + pause);
@@ -160,21 +175,30 @@ impl Client {
 
     fn submit(&mut self, now: Time, mood: Mood, oracle: &mut Oracle, wires: &mut Vec<Wire>) {
         self.tokens += 1;
-        let token = Token(self.tokens);
-        let verb = self.random.pick(&[Verb::Put, Verb::Update, Verb::Update, Verb::Remove, Verb::Get, Verb::Get]);
+        let verb =
+            self.random.pick(&[Verb::Put, Verb::Update, Verb::Update, Verb::Remove, Verb::Get, Verb::Get, Verb::Scan]);
         let mut value = format!("client {} operation {}", self.number, self.tokens).into_bytes();
         value.resize(value.len().max(self.profile.value_bytes as usize), b'.');
-        let key = format!("key {:03}", self.random.below(self.profile.keys)).into_bytes();
-        let kind = match verb {
-            Verb::Get => Kind::Read,
+        let mut key = format!("key {:03}", self.random.below(self.profile.keys)).into_bytes();
+        if verb == Verb::Scan {
+            key.clear();
+        }
+        let operation = Operation { verb, key, value, floor: oracle.floor(), view: None };
+        self.start(now, mood, operation, None);
+        self.act(None, oracle, wires);
+    }
+
+    fn start(&mut self, now: Time, mood: Mood, operation: Operation, only: Option<EndpointId>) {
+        let token = Token(self.tokens);
+        let kind = match operation.verb {
+            Verb::Get | Verb::Scan => Kind::Read,
             Verb::Update if self.random.chance(300) => Kind::Repeatable,
             _ => Kind::Write,
         };
-        self.operations.insert(token, Operation { verb, key, value, floor: oracle.floor() });
+        self.operations.insert(token, operation);
         let patience = if mood == Mood::Patient { 5_000_000_000 } else { self.profile.patience.0 };
         let deadline = Time(now.0 + self.random.between(patience / 4, patience));
-        self.machine.step(now, Input::Submit { token, kind, deadline, only: None });
-        self.act(None, oracle, wires);
+        self.machine.step(now, Input::Submit { token, kind, deadline, only });
     }
 
     fn act(&mut self, reply: Option<&Reply<'_>>, oracle: &mut Oracle, wires: &mut Vec<Wire>) {
@@ -208,7 +232,10 @@ impl Client {
                 let reply = reply.expect("an answer comes with its reply");
                 let node = node_at(self.machine.address(endpoint));
                 if let Status::Ok | Status::Created | Status::NotFound | Status::Exists = reply.header.status {
-                    return self.settle(operation, node, reply, oracle);
+                    return self.settle(operation, (node, endpoint), reply, oracle);
+                }
+                if (reply.header.status, operation.view.is_some()) == (Status::ViewExpired, true) {
+                    return;
                 }
                 reply.header.status
             }
@@ -218,7 +245,7 @@ impl Client {
             Status::Unknown => self.tally.unknown += 1,
             Status::NotExecuted | Status::Redirect => {
                 self.tally.not_executed += 1;
-                if operation.verb != Verb::Remove && operation.verb != Verb::Get {
+                if matches!(operation.verb, Verb::Put | Verb::Update) {
                     oracle.never(operation.value.clone());
                 }
             }
@@ -226,17 +253,27 @@ impl Client {
         }
     }
 
-    fn settle(&mut self, operation: &Operation, node: u32, reply: &Reply<'_>, oracle: &mut Oracle) {
+    fn settle(
+        &mut self,
+        operation: &Operation,
+        (node, endpoint): (u32, EndpointId),
+        reply: &Reply<'_>,
+        oracle: &mut Oracle,
+    ) {
         let index = reply.header.revision.0;
-        let write = operation.verb != Verb::Get;
+        let write = !matches!(operation.verb, Verb::Get | Verb::Scan);
         oracle.answered(node, index, operation.floor, write);
-        if write {
-            self.tally.executed += 1;
-            operation.check_write(node, reply, oracle);
-        } else {
-            self.tally.read += 1;
-            operation.check_read(node, reply, oracle);
+        match operation.verb {
+            Verb::Get => operation.check_read(node, reply, oracle),
+            Verb::Scan => {
+                if let Some(next) = operation.check_page(node, reply, oracle) {
+                    self.next_pages.push((next, endpoint));
+                }
+            }
+            _ => operation.check_write(node, reply, oracle),
         }
+        self.tally.executed += u64::from(write);
+        self.tally.read += u64::from(!write);
     }
 }
 
@@ -247,7 +284,7 @@ impl Operation {
             Verb::Put => Command::Put { key, value },
             Verb::Update => Command::Update { key, value },
             Verb::Remove => Command::Remove { key },
-            Verb::Get => unreachable!("a read is no command"),
+            Verb::Get | Verb::Scan => unreachable!("a read is no command"),
         }
     }
 
@@ -257,6 +294,11 @@ impl Operation {
         let mut frame = Vec::new();
         match self.verb {
             Verb::Get => Request::Get { key: &self.key }.encode(&header, &mut frame),
+            Verb::Scan => {
+                let Operation { view, key: from, .. } = self;
+                let scan = Scan { view: *view, from, to: b"", limit: PAGE, keys_only: false, count_only: false };
+                Request::Scan(scan).encode(&header, &mut frame);
+            }
             _ => Request::Write(self.command()).encode(&header, &mut frame),
         }
         frame
@@ -290,12 +332,7 @@ impl Operation {
     fn check_read(&self, node: u32, reply: &Reply<'_>, oracle: &Oracle) {
         let expected = oracle.model.at(&self.key, reply.header.revision.0);
         let same = match (&reply.body, expected) {
-            (ReplyBody::Value(found), Some(stored)) => {
-                found.value == stored.value
-                    && found.revision.0 == stored.revision
-                    && found.create_revision.0 == stored.create_revision
-                    && found.version == stored.version
-            }
+            (ReplyBody::Value(found), Some(stored)) => is_same(found, stored),
             (ReplyBody::Empty, None) => reply.header.status == Status::NotFound,
             _ => false,
         };
@@ -303,6 +340,41 @@ impl Operation {
             violated("reads show the committed state", node, format!("{reply:?}, expected {expected:?}"));
         }
     }
+
+    /// A page is a part of the committed state at its view's revision, without a gap. Returns what asks for the next.
+    fn check_page(&self, node: u32, reply: &Reply<'_>, oracle: &Oracle) -> Option<Operation> {
+        let revision = reply.header.revision;
+        let ReplyBody::Page(Page { view, items, resume, .. }) = &reply.body else {
+            violated("a scan is answered with a page", node, format!("{reply:?}"));
+        };
+        let mut expected = oracle.model.range_at(&self.key, revision.0);
+        for item in items {
+            let (key, stored) = expected.next().unzip();
+            if key.is_none_or(|key| key != item.key) || stored.is_none_or(|stored| !is_same(&item.versioned, stored)) {
+                violated(
+                    "C-21: a page shows its view",
+                    node,
+                    format!("{item:?}, expected {key:?} {stored:?} at {revision}"),
+                );
+            }
+        }
+        let next = expected.next().map(|(key, _)| key.clone());
+        if next.as_deref().unwrap_or(&[]) != *resume || view.is_some() != next.is_some() {
+            violated(
+                "C-21: pages follow each other",
+                node,
+                format!("resume at {resume:?}, expected {next:?} at {revision}"),
+            );
+        }
+        let (view, key) = view.zip(next)?;
+        // Its answer is about the view's moment, not about the moment it is asked.
+        Some(Operation { verb: Verb::Scan, key, value: Vec::new(), floor: revision.0, view: Some(view) })
+    }
+}
+
+fn is_same(found: &Versioned<'_>, stored: &Stored) -> bool {
+    let numbers = (found.revision.0, found.create_revision.0, found.version);
+    found.value == stored.value && numbers == (stored.revision, stored.create_revision, stored.version)
 }
 
 fn node_at(address: &str) -> u32 {

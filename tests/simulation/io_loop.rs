@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use protocol::reply::{Effect, LeaderHint, Reason, Reply, ReplyBody, ReplyHeader, Status, Versioned};
-use protocol::request::{Request as ClientRequest, RequestHeader};
+use protocol::reply::{Effect, Item, LeaderHint, Page, Reason, Reply, ReplyBody, ReplyHeader, Status, Versioned};
+use protocol::request::{Request as ClientRequest, RequestHeader, ViewId};
 use protocol::{split, Index, NodeId, RequestId};
-use raftkv::kv::{Outcome, Reader};
+use raftkv::kv::{self, Outcome, Reader};
 use raftkv::replica::{Completion, ConnectionId, Published, ReplyTo, Request, WriteResult};
 use raftkv::time::{Span, Time};
 
@@ -25,6 +25,10 @@ pub struct IoLoop {
     /// Bytes that nobody reads because there is no credit: first come, first served.
     unread: VecDeque<(ConnectionId, Vec<u8>)>,
     reads: BTreeMap<u64, Get>,
+    /// Scans that wait for their view.
+    scans: BTreeMap<u64, Scan>,
+    /// What the loop itself asks: views to touch and to close.
+    asks: Vec<Request>,
     tokens: u64,
     reader: Reader,
 }
@@ -32,6 +36,13 @@ pub struct IoLoop {
 struct Get {
     reply_to: ReplyTo,
     key: Vec<u8>,
+}
+
+#[derive(Clone)]
+struct Scan {
+    reply_to: ReplyTo,
+    from: Vec<u8>,
+    limit: usize,
 }
 
 /// An encoded reply on its way out.
@@ -56,6 +67,8 @@ impl IoLoop {
             credits_max: credits,
             unread: VecDeque::new(),
             reads: BTreeMap::new(),
+            scans: BTreeMap::new(),
+            asks: Vec::new(),
             tokens: 0,
             reader,
         }
@@ -85,7 +98,7 @@ impl IoLoop {
 
     /// Whether there is something to read and a credit to read it with.
     pub fn wants_to_run(&self, published: &Published) -> bool {
-        self.credits > 0 && !self.unread.is_empty() && !published.paused()
+        !self.asks.is_empty() || (self.credits > 0 && !self.unread.is_empty() && !published.paused())
     }
 
     pub fn receive(&mut self, connection: ConnectionId, frame: Vec<u8>) {
@@ -93,24 +106,34 @@ impl IoLoop {
     }
 
     /// Decodes what there are credits for.
-    pub fn requests(&mut self, now: Time, published: &Published, requests: &mut Vec<Request>) {
+    pub fn requests(&mut self, now: Time, published: &Published, out: &mut Vec<Outgoing>) -> Vec<Request> {
+        let mut requests = Vec::new();
         while self.credits > 0 && !published.paused() {
-            let Some((connection, frame)) = self.unread.pop_front() else { return };
+            let Some((connection, frame)) = self.unread.pop_front() else { break };
             if self.is_open(connection) {
                 self.credits -= 1;
-                requests.push(self.decode(now, connection, &frame));
+                requests.extend(self.decode(now, connection, &frame, out));
             }
         }
+        requests.append(&mut self.asks);
+        requests
     }
 
-    fn decode(&mut self, now: Time, connection: ConnectionId, bytes: &[u8]) -> Request {
+    /// What is to be asked of the replica; none if the answer is here.
+    fn decode(
+        &mut self,
+        now: Time,
+        connection: ConnectionId,
+        bytes: &[u8],
+        out: &mut Vec<Outgoing>,
+    ) -> Option<Request> {
         let (frame, _) = split(bytes, FRAME_BYTES_MAX).expect("undamaged").expect("whole");
         let incoming = ClientRequest::decode(&frame).expect("the client sends what the server understands");
         let RequestHeader { request, session, sequence, deadline_ms, .. } = incoming.header;
         let span = Span::millis(u64::from(deadline_ms));
         let deadline = now + if span == Span::ZERO { DEADLINE_MAX } else { span };
         let reply_to = ReplyTo { io_loop: 0, connection, request };
-        match incoming.request {
+        Some(match incoming.request {
             ClientRequest::Write(_) => Request::Propose {
                 reply_to,
                 body: Bytes::copy_from_slice(incoming.command),
@@ -124,14 +147,37 @@ impl IoLoop {
                 self.reads.insert(self.tokens, Get { reply_to, key: key.to_vec() });
                 Request::Read { io_loop: 0, token: self.tokens, deadline }
             }
+            ClientRequest::Scan(ask) => {
+                let scan = Scan { reply_to, from: ask.from.to_vec(), limit: ask.limit as usize };
+                if let Some(view) = ask.view {
+                    self.give_back(1);
+                    self.asks.push(Request::TouchView { view });
+                    self.page(&scan, view, out);
+                    return None;
+                }
+                self.tokens += 1;
+                self.scans.insert(self.tokens, scan);
+                Request::OpenView { io_loop: 0, token: self.tokens, local: false, deadline }
+            }
             other => panic!("the simulator's clients do not ask {other:?}"),
-        }
+        })
     }
 
     pub fn complete(&mut self, completion: Completion, published: &Published, out: &mut Vec<Outgoing>) {
         match completion {
             Completion::Credit(credits) => self.give_back(credits),
-            Completion::View { .. } => panic!("no view was asked for"),
+            Completion::View { token, result } => {
+                self.give_back(1);
+                let scan = self.scans.remove(&token).expect("each view is answered once");
+                match result {
+                    Ok(view) => self.page(&scan, view, out),
+                    Err((reason, leader)) => {
+                        let request = scan.reply_to.request;
+                        let header = header(request, Status::NotExecuted, reason, Effect::None, Index(0));
+                        self.reply(scan.reply_to, header, leader, ReplyBody::Empty, published, out);
+                    }
+                }
+            }
             Completion::Write { reply_to, result, credit } => {
                 if credit {
                     self.give_back(1);
@@ -167,12 +213,7 @@ impl IoLoop {
         let mut frame = Vec::new();
         match pinned.get(&get.key) {
             Some(found) => {
-                let value = Versioned {
-                    value: found.value,
-                    revision: found.revision,
-                    create_revision: found.create_revision,
-                    version: found.version,
-                };
+                let value = wire_versioned(found);
                 let header = header(request, Status::Ok, Reason::None, Effect::None, applied);
                 Reply { header, leader: None, body: ReplyBody::Value(value), trailer: &[] }.encode(&mut frame);
             }
@@ -184,6 +225,39 @@ impl IoLoop {
         drop(pinned);
         let _ = published;
         self.send(get.reply_to.connection, frame, out);
+    }
+
+    /// One page of a view. The view ends with its last page, or with its client.
+    fn page(&mut self, scan: &Scan, view: ViewId, out: &mut Vec<Outgoing>) {
+        let request = scan.reply_to.request;
+        let mut frame = Vec::new();
+        let pinned = self.reader.pin();
+        let mut ends = true;
+        match pinned.at_view(view) {
+            Some(pinned) => {
+                let mut range = pinned.range(&scan.from, None);
+                let items: Vec<Item<'_>> = range.by_ref().take(scan.limit).map(|item| wire_item(&item)).collect();
+                let next = range.next();
+                ends = next.is_none();
+                let page = Page {
+                    view: (!ends).then_some(view),
+                    count: items.len() as u64,
+                    items,
+                    resume: next.as_ref().map_or(&[], |item| item.key),
+                };
+                let header = header(request, Status::Ok, Reason::None, Effect::None, view.revision);
+                Reply { header, leader: None, body: ReplyBody::Page(page), trailer: &[] }.encode(&mut frame);
+            }
+            None => {
+                let header = header(request, Status::ViewExpired, Reason::None, Effect::None, Index(0));
+                Reply { header, leader: None, body: ReplyBody::Empty, trailer: &[] }.encode(&mut frame);
+            }
+        }
+        drop(pinned);
+        if ends || !self.is_open(scan.reply_to.connection) {
+            self.asks.push(Request::CloseView { view });
+        }
+        self.send(scan.reply_to.connection, frame, out);
     }
 
     fn reply(
@@ -242,4 +316,13 @@ fn leader_of(result: WriteResult) -> Option<NodeId> {
         WriteResult::NotExecuted { leader, .. } => leader,
         _ => None,
     }
+}
+
+fn wire_versioned(found: kv::Versioned<'_>) -> Versioned<'_> {
+    let kv::Versioned { value, revision, create_revision, version } = found;
+    Versioned { value, revision, create_revision, version }
+}
+
+fn wire_item<'a>(item: &kv::Item<'a>) -> Item<'a> {
+    Item { key: item.key, versioned: wire_versioned(item.found) }
 }

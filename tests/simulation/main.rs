@@ -4,6 +4,7 @@
 //! Every run follows from its seed. To replay one: `RAFTKV_SEED=7 cargo test --test simulation -- --nocapture`; with
 //! `RAFTKV_SEEDS=100` that many seeds from there on; with `RAFTKV_VERBOSE=1` every event is printed.
 
+mod checks;
 mod clients;
 mod io_loop;
 mod nemesis;
@@ -13,6 +14,7 @@ mod oracle;
 mod profile;
 mod queue;
 mod random;
+mod wires;
 mod world;
 
 use std::panic::{catch_unwind, AssertUnwindSafe};

@@ -148,11 +148,6 @@ impl Oracle {
         }
     }
 
-    /// The entry that `node` holds at an index, as handed to its wal.
-    pub fn held(&self, node: u32, index: u64) -> Option<&Entry> {
-        self.seen.get(&node)?.log.get(index as usize - 1)
-    }
-
     /// What whoever asks now must see.
     pub fn floor(&self) -> u64 {
         self.answered
@@ -226,6 +221,12 @@ impl Model {
         let versions = self.keys.get(key)?;
         let after = versions.partition_point(|(written, _)| *written <= revision);
         versions[..after].last()?.1.as_ref()
+    }
+
+    /// The keys from one on, at a revision.
+    pub fn range_at<'a>(&'a self, from: &'a [u8], revision: u64) -> impl Iterator<Item = (&'a Vec<u8>, &'a Stored)> {
+        let keys = self.keys.range(from.to_vec()..).map(|(key, _)| key);
+        keys.filter_map(move |key| Some((key, self.at(key, revision)?)))
     }
 
     /// Everything, at the end.

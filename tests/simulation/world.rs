@@ -1,27 +1,27 @@
 //! The world of one seed: nodes, wires, clients, faults, one thread and virtual time.
 
 use std::cell::Cell;
-use std::path::Path;
 
 use client::machine::ConnectionId as ClientConnection;
 use protocol::format::Hello;
 use protocol::message::{AppendEntries, Envelope, Message};
-use protocol::{split, Entry, EntryId, Frame, Index};
-use raftkv::disk::{Disk, VirtualDisk};
+use protocol::{split, Frame};
 use raftkv::raft;
-use raftkv::replica::{ConnectionId, Input};
+use raftkv::replica::Input;
 use raftkv::time::{Span, Time};
-use raftkv::wal::{LogReader, ReadResult, Wal, WalError};
+use raftkv::wal::{ReadResult, WalError};
 
-use crate::clients::{Client, Mood, Wire};
-use crate::io_loop::{IoLoop, Outgoing, FRAME_BYTES_MAX};
+use crate::checks::whole_log;
+use crate::clients::Client;
+use crate::io_loop::FRAME_BYTES_MAX;
 use crate::nemesis::Nemesis;
 use crate::network::Network;
-use crate::node::{Node, DATA};
+use crate::node::Node;
 use crate::oracle::{violated, Oracle};
 use crate::profile::Profile;
 use crate::queue::Queue;
 use crate::random::Random;
+use crate::wires::ClientWire;
 
 /// Things that happen at a moment.
 #[derive(Debug)]
@@ -44,32 +44,22 @@ pub enum Event {
     Check,
 }
 
-/// A client's connection to a node.
-struct ClientWire {
-    client: u32,
-    connection: ClientConnection,
-    node: u32,
-    life: u32,
-    server: ConnectionId,
-    last_arrival: [Time; 2],
-}
-
 pub struct World {
     pub profile: Profile,
     pub queue: Queue<Event>,
     pub nodes: Vec<Node>,
     pub network: Network,
-    clients: Vec<Client>,
-    wires: Vec<ClientWire>,
-    oracle: Oracle,
+    pub clients: Vec<Client>,
+    pub wires: Vec<ClientWire>,
+    pub oracle: Oracle,
     nemesis: Option<Nemesis>,
-    random: Random,
-    end_of_turmoil: Time,
+    pub random: Random,
+    pub end_of_turmoil: Time,
     pub healed: bool,
-    executed_in_turmoil: u64,
+    pub executed_in_turmoil: u64,
     /// Of all that happened: two runs of a seed are the same run.
     pub trace: u64,
-    events: u64,
+    pub events: u64,
 }
 
 /// What a finished run amounts to.
@@ -89,7 +79,6 @@ thread_local! {
     pub static WHERE: Cell<(u64, u32)> = const { Cell::new((0, 0)) };
 }
 
-const CONVERGE_WITHIN: Span = Span::secs(60);
 const START: Span = Span::secs(86_400);
 
 impl Summary {
@@ -206,7 +195,7 @@ impl World {
         }
         let process = node.process.as_ref().expect("just booted");
         let hard_state = process.wal.meta().hard_state;
-        let log = whole_log(&process.log_reader, self.oracle.held(id, 1));
+        let log = whole_log(&process.log_reader);
         self.oracle.booted(id, hard_state.term.0, hard_state.vote, log);
         self.wake(id, now);
     }
@@ -257,10 +246,12 @@ impl World {
             process.replica.step(now, input);
         }
         process.replica.step(now, Input::Tick);
-        let mut requests = Vec::new();
-        process.io.requests(now, &process.replica.published(), &mut requests);
-        for request in requests {
+        let mut outgoing = Vec::new();
+        for request in process.io.requests(now, &process.replica.published(), &mut outgoing) {
             process.replica.step(now, Input::Request(request));
+        }
+        for outgoing in outgoing {
+            self.send_reply(id, outgoing);
         }
         self.take_effects(id);
         let process = self.nodes[id as usize].process.as_ref().expect("still there");
@@ -514,208 +505,6 @@ impl World {
         self.queue.after(Span::secs(3), Event::Check);
     }
 
-    fn client(&mut self, number: u32, f: impl FnOnce(&mut Client, MachineTime, &mut Oracle, &mut Vec<Wire>)) {
-        let now = client::machine::Time(self.queue.now().0);
-        // After the turmoil clients go on for a little: the cluster must not only be right, it must work.
-        let mood = match self.queue.now() {
-            time if time < self.end_of_turmoil => Mood::Drawn,
-            time if time < self.end_of_turmoil + Span::secs(2) || !self.works() => Mood::Patient,
-            _ => Mood::Done,
-        };
-        let mut wires = Vec::new();
-        let client = &mut self.clients[number as usize];
-        f(client, now, &mut self.oracle, &mut wires);
-        client.run(now, &mut self.oracle, mood, &mut wires);
-        if let Some(time) = client.next_deadline(mood) {
-            let time = time.max(client::machine::Time(now.0 + 1));
-            if time < client.next_run {
-                client.next_run = time;
-                self.queue.at(Time(time.0), Event::ClientRun { client: number });
-            }
-        }
-        for wire in wires {
-            self.wire(number, wire);
-        }
-    }
-
-    fn wire(&mut self, client: u32, wire: Wire) {
-        let delay = Span(20_000 + self.random.around(self.profile.delay.0));
-        match wire {
-            Wire::Connect { connection, node } => {
-                self.queue.after(delay, Event::ClientConnect { client, connection, node });
-            }
-            Wire::Disconnect { connection } => self.drop_wire(client, connection),
-            Wire::Send { connection, frame } => {
-                let time = self.queue.now() + delay;
-                if let Some(wire) = self.find_wire(client, connection) {
-                    let time = in_order(&mut wire.last_arrival[0], time);
-                    self.queue.at(time, Event::ClientFrame { client, connection, frame });
-                }
-            }
-        }
-    }
-
-    fn client_connect(&mut self, client: u32, connection: ClientConnection, id: u32) {
-        let node = &mut self.nodes[id as usize];
-        let life = node.life;
-        let Some(process) = &mut node.process else {
-            return self.queue.after(Span::millis(1), Event::ClientClosed { client, connection });
-        };
-        let server = process.io.accept();
-        let last_arrival = [self.queue.now(); 2];
-        self.wires.push(ClientWire { client, connection, node: id, life, server, last_arrival });
-        self.client(client, |client, now, oracle, wires| client.connected(now, connection, oracle, wires));
-    }
-
-    fn client_frame(&mut self, client: u32, connection: ClientConnection, frame: Vec<u8>) {
-        let Some(wire) = self.find_wire(client, connection) else { return };
-        let (id, life, server) = (wire.node, wire.life, wire.server);
-        let node = &mut self.nodes[id as usize];
-        if let Some(process) = node.process.as_mut().filter(|_| node.life == life) {
-            process.io.receive(server, frame);
-            let delay = Span(self.random.below(20_000));
-            self.wake(id, self.queue.now() + delay);
-        }
-    }
-
-    fn send_reply(&mut self, id: u32, outgoing: Outgoing) {
-        let delay = Span(20_000 + self.random.around(self.profile.delay.0));
-        let time = self.queue.now() + delay;
-        let wire = self.wires.iter_mut().find(|wire| wire.node == id && wire.server == outgoing.connection);
-        if let Some(wire) = wire {
-            let time = in_order(&mut wire.last_arrival[1], time);
-            let (client, connection) = (wire.client, wire.connection);
-            self.queue.at(time, Event::ClientReply { client, connection, frame: outgoing.frame });
-        }
-    }
-
-    fn client_closed(&mut self, client: u32, connection: ClientConnection) {
-        self.drop_wire(client, connection);
-        self.client(client, |client, now, oracle, wires| client.closed(now, connection, oracle, wires));
-    }
-
-    fn drop_wire(&mut self, client: u32, connection: ClientConnection) {
-        let Some(at) = self.wires.iter().position(|wire| wire.client == client && wire.connection == connection) else {
-            return;
-        };
-        let wire = self.wires.swap_remove(at);
-        let node = &mut self.nodes[wire.node as usize];
-        if let Some(process) = node.process.as_mut().filter(|_| node.life == wire.life) {
-            process.io.close(wire.server);
-        }
-    }
-
-    fn find_wire(&mut self, client: u32, connection: ClientConnection) -> Option<&mut ClientWire> {
-        self.wires.iter_mut().find(|wire| wire.client == client && wire.connection == connection)
-    }
-
-    /// Cuts the power of copies of all disks: a majority still holds the committed entry (I-8).
-    fn check_durable(&mut self, seen_by: u32, index: u64) {
-        let entry = self.oracle.committed(index).clone();
-        let mut holders = 0;
-        for id in 0..self.profile.nodes {
-            let disk = self.nodes[id as usize].disk.duplicate();
-            disk.power_cut(self.random.next());
-            holders += usize::from(self.holds_after_boot(id, disk, &entry));
-        }
-        if holders <= self.nodes.len() / 2 {
-            violated(
-                "what is committed is durable on a majority",
-                seen_by,
-                format!("{:?} on {holders}", entry.header.id),
-            );
-        }
-    }
-
-    fn holds_after_boot(&mut self, id: u32, disk: VirtualDisk, entry: &Entry) -> bool {
-        let options = self.nodes[id as usize].wal_options(&self.profile);
-        match Wal::open(&Disk::virtual_(disk), Path::new(DATA), options) {
-            Ok((wal, found)) => {
-                let index = entry.header.id.index;
-                found.last.index >= index && entry_at(&wal.reader(), entry) == Some(entry.clone())
-            }
-            Err(error) => violated("a node finds its disk as it left it", id, error),
-        }
-    }
-
-    fn has_converged(&self) -> bool {
-        let log_end = |node: &Node| {
-            let process = node.process.as_ref()?;
-            let raft = process.replica.raft()?;
-            // C-26: every credit comes back in the end.
-            let settled = process.io.has_all_credits();
-            let (last, applied) = (raft.last().index, process.replica.store().applied());
-            (settled && last == applied && applied == raft.commit_index()).then_some(last)
-        };
-        let ends: Vec<Option<Index>> = self.nodes.iter().map(log_end).collect();
-        let led = self.nodes.iter().any(|node| {
-            node.process.as_ref().and_then(|process| process.replica.raft()).is_some_and(raft::Raft::is_leader)
-        });
-        let same = ends.iter().all(|end| end.is_some() && *end == ends[0]);
-        let idle = self.clients.iter().all(Client::is_idle) && self.works();
-        if self.queue.now() > self.end_of_turmoil + CONVERGE_WITHIN {
-            violated(
-                "a healed cluster converges",
-                u32::MAX,
-                format!("log ends {ends:?}, led {led}, works {}, {:?}", self.works(), self.io_loops()),
-            );
-        }
-        led && same && idle
-    }
-
-    fn check_the_end(&mut self) {
-        self.oracle.check_never();
-        let all: Vec<(Vec<u8>, u64)> =
-            self.oracle.model.all().map(|(key, stored)| (key.clone(), stored.revision)).collect();
-        for node in &self.nodes {
-            let process = node.process.as_ref().expect("all run at the end");
-            let mut reader = process.replica.store().reader();
-            let pinned = reader.pin();
-            let held: Vec<(Vec<u8>, u64)> =
-                pinned.range(b"", None).map(|item| (item.key.to_vec(), item.found.revision.0)).collect();
-            if held != all || process.replica.store().keys() != all.len() as u64 {
-                violated(
-                    "equal logs make equal states",
-                    node.id,
-                    format!("{} keys, expected {}", held.len(), all.len()),
-                );
-            }
-            for (key, _) in &all {
-                let (found, stored) = (pinned.get(key), self.oracle.model.at(key, u64::MAX));
-                if found.map(|found| found.value.to_vec()) != stored.map(|stored| stored.value.clone()) {
-                    violated("equal logs make equal states", node.id, String::from_utf8_lossy(key));
-                }
-            }
-        }
-        let index = self.oracle.commit_index();
-        self.check_durable(0, index);
-    }
-
-    fn io_loops(&self) -> Vec<Option<&IoLoop>> {
-        self.nodes.iter().map(|node| node.process.as_ref().map(|process| &process.io)).collect()
-    }
-
-    /// Whether a write was answered since the turmoil ended.
-    fn works(&self) -> bool {
-        self.healed && self.clients.iter().map(|client| client.tally.executed).sum::<u64>() > self.executed_in_turmoil
-    }
-
-    fn summary(&self) -> Summary {
-        let mut summary = Summary {
-            trace: self.trace,
-            events: self.events,
-            committed: self.oracle.commit_index(),
-            ..Summary::default()
-        };
-        for client in &self.clients {
-            summary.executed += client.tally.executed;
-            summary.read += client.tally.read;
-            summary.unknown += client.tally.unknown;
-            summary.not_executed += client.tally.not_executed;
-        }
-        summary
-    }
-
     fn record(&mut self, event: &Event) {
         self.events += 1;
         let now = self.queue.now().0;
@@ -735,8 +524,6 @@ impl World {
     }
 }
 
-type MachineTime = client::machine::Time;
-
 /// A message without its entries' bodies.
 fn brief(message: &Message) -> String {
     let Message::AppendEntries(append) = message else { return format!("{message:?}") };
@@ -749,29 +536,6 @@ fn node_paused_until(nodes: &[Node], id: u32) -> Time {
     nodes[id as usize].paused_until
 }
 
-/// Bytes of one connection arrive in order.
-fn in_order(last: &mut Time, time: Time) -> Time {
-    *last = time.max(*last + Span(1));
-    *last
-}
-
 fn decode_envelope(frame: &Frame<'_>) -> Envelope {
     Envelope::decode(frame, bytes::Bytes::copy_from_slice).expect("nodes understand each other")
-}
-
-/// All entries of a log, through the code that serves lagging peers.
-fn whole_log(reader: &LogReader, _first: Option<&Entry>) -> Vec<Entry> {
-    let mut log: Vec<Entry> = Vec::new();
-    loop {
-        let previous = log.last().map_or(EntryId::default(), |entry| entry.header.id);
-        let chain = log.last().map(|entry| entry.header.chain);
-        match reader.read(previous.index.next(), 1 << 20, previous, chain) {
-            Ok(ReadResult::Entries(entries)) if !entries.is_empty() => log.extend(entries),
-            _ => return log,
-        }
-    }
-}
-
-fn entry_at(reader: &LogReader, entry: &Entry) -> Option<Entry> {
-    whole_log(reader, None).into_iter().find(|held| held.header.id == entry.header.id)
 }

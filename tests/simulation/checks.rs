@@ -1,0 +1,143 @@
+//! What is looked at rarely, because it is dear: durability on copies of the disks, and the state at the end.
+
+use std::path::Path;
+
+use protocol::{Entry, EntryId, Index};
+use raftkv::disk::{Disk, VirtualDisk};
+use raftkv::raft;
+use raftkv::time::Span;
+use raftkv::wal::{LogReader, ReadResult, Wal};
+
+use crate::clients::Client;
+use crate::io_loop::IoLoop;
+use crate::node::{Node, DATA};
+use crate::oracle::violated;
+use crate::world::{Summary, World};
+
+const CONVERGE_WITHIN: Span = Span::secs(60);
+
+impl World {
+    /// Cuts the power of copies of all disks: a majority still holds the committed entry (I-8).
+    pub fn check_durable(&mut self, seen_by: u32, index: u64) {
+        let entry = self.oracle.committed(index).clone();
+        let mut holders = 0;
+        for id in 0..self.profile.nodes {
+            let disk = self.nodes[id as usize].disk.duplicate();
+            disk.power_cut(self.random.next());
+            holders += usize::from(self.holds_after_boot(id, disk, &entry));
+        }
+        if holders <= self.nodes.len() / 2 {
+            violated(
+                "what is committed is durable on a majority",
+                seen_by,
+                format!("{:?} on {holders}", entry.header.id),
+            );
+        }
+    }
+
+    pub fn holds_after_boot(&mut self, id: u32, disk: VirtualDisk, entry: &Entry) -> bool {
+        let options = self.nodes[id as usize].wal_options(&self.profile);
+        match Wal::open(&Disk::virtual_(disk), Path::new(DATA), options) {
+            Ok((wal, found)) => {
+                let index = entry.header.id.index;
+                found.last.index >= index && entry_at(&wal.reader(), entry) == Some(entry.clone())
+            }
+            Err(error) => violated("a node finds its disk as it left it", id, error),
+        }
+    }
+
+    pub fn has_converged(&self) -> bool {
+        let log_end = |node: &Node| {
+            let process = node.process.as_ref()?;
+            let raft = process.replica.raft()?;
+            // C-26: every credit comes back in the end.
+            let settled = process.io.has_all_credits();
+            let (last, applied) = (raft.last().index, process.replica.store().applied());
+            (settled && last == applied && applied == raft.commit_index()).then_some(last)
+        };
+        let ends: Vec<Option<Index>> = self.nodes.iter().map(log_end).collect();
+        let led = self.nodes.iter().any(|node| {
+            node.process.as_ref().and_then(|process| process.replica.raft()).is_some_and(raft::Raft::is_leader)
+        });
+        let same = ends.iter().all(|end| end.is_some() && *end == ends[0]);
+        let idle = self.clients.iter().all(Client::is_idle) && self.works();
+        if self.queue.now() > self.end_of_turmoil + CONVERGE_WITHIN {
+            violated(
+                "a healed cluster converges",
+                u32::MAX,
+                format!("log ends {ends:?}, led {led}, works {}, {:?}", self.works(), self.io_loops()),
+            );
+        }
+        led && same && idle
+    }
+
+    pub fn check_the_end(&mut self) {
+        self.oracle.check_never();
+        let all: Vec<(Vec<u8>, u64)> =
+            self.oracle.model.all().map(|(key, stored)| (key.clone(), stored.revision)).collect();
+        for node in &self.nodes {
+            let process = node.process.as_ref().expect("all run at the end");
+            let mut reader = process.replica.store().reader();
+            let pinned = reader.pin();
+            let held: Vec<(Vec<u8>, u64)> =
+                pinned.range(b"", None).map(|item| (item.key.to_vec(), item.found.revision.0)).collect();
+            if held != all || process.replica.store().keys() != all.len() as u64 {
+                violated(
+                    "equal logs make equal states",
+                    node.id,
+                    format!("{} keys, expected {}", held.len(), all.len()),
+                );
+            }
+            for (key, _) in &all {
+                let (found, stored) = (pinned.get(key), self.oracle.model.at(key, u64::MAX));
+                if found.map(|found| found.value.to_vec()) != stored.map(|stored| stored.value.clone()) {
+                    violated("equal logs make equal states", node.id, String::from_utf8_lossy(key));
+                }
+            }
+        }
+        let index = self.oracle.commit_index();
+        self.check_durable(0, index);
+    }
+
+    pub fn io_loops(&self) -> Vec<Option<&IoLoop>> {
+        self.nodes.iter().map(|node| node.process.as_ref().map(|process| &process.io)).collect()
+    }
+
+    /// Whether a write was answered since the turmoil ended.
+    pub fn works(&self) -> bool {
+        self.healed && self.clients.iter().map(|client| client.tally.executed).sum::<u64>() > self.executed_in_turmoil
+    }
+
+    pub fn summary(&self) -> Summary {
+        let mut summary = Summary {
+            trace: self.trace,
+            events: self.events,
+            committed: self.oracle.commit_index(),
+            ..Summary::default()
+        };
+        for client in &self.clients {
+            summary.executed += client.tally.executed;
+            summary.read += client.tally.read;
+            summary.unknown += client.tally.unknown;
+            summary.not_executed += client.tally.not_executed;
+        }
+        summary
+    }
+}
+
+/// All entries of a log, through the code that serves lagging peers.
+pub fn whole_log(reader: &LogReader) -> Vec<Entry> {
+    let mut log: Vec<Entry> = Vec::new();
+    loop {
+        let previous = log.last().map_or(EntryId::default(), |entry| entry.header.id);
+        let chain = log.last().map(|entry| entry.header.chain);
+        match reader.read(previous.index.next(), 1 << 20, previous, chain) {
+            Ok(ReadResult::Entries(entries)) if !entries.is_empty() => log.extend(entries),
+            _ => return log,
+        }
+    }
+}
+
+fn entry_at(reader: &LogReader, entry: &Entry) -> Option<Entry> {
+    whole_log(reader).into_iter().find(|held| held.header.id == entry.header.id)
+}
