@@ -170,7 +170,9 @@ impl Raft {
     }
 
     pub(super) fn vote_answered(&mut self, now: Time, from: NodeId, granted: bool) {
-        if let Role::Candidate(campaign) = &mut self.role {
+        // Nobody was asked before the own vote was durable.
+        let asked = self.durable_hard_state == self.hard_state;
+        if let (true, Role::Candidate(campaign)) = (asked, &mut self.role) {
             campaign.answer(from, granted);
             self.conclude(now);
         }
