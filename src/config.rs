@@ -15,6 +15,7 @@ pub use value::{Millis, Peers, Size};
 
 use crate::exit;
 use crate::limits;
+use crate::server::Config;
 use crate::time::Span;
 
 /// Declares the settings, and the one operation that needs to name them all.
@@ -107,45 +108,6 @@ pub struct ServeArgs {
     pub settings: Settings,
 }
 
-/// A valid configuration. Nothing behind this point asks again.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// This node.
-    pub id: NodeId,
-    /// Its name for people; may be empty.
-    pub name: String,
-    /// Its directory.
-    pub data: PathBuf,
-    /// The initial members, sorted by id, this node included; incarnations are not known yet (0).
-    pub members: Vec<Member>,
-    /// Where clients come in.
-    pub listen_client: SocketAddr,
-    /// Where peers come in.
-    pub listen_peer: SocketAddr,
-    /// Threads for clients; at least 1.
-    pub io_threads: u16,
-    /// The smallest election timeout.
-    pub election_timeout_min: Span,
-    /// The leader's interval.
-    pub heartbeat: Span,
-    /// Filter for the log's lines.
-    pub log_filter: String,
-    /// Where they go; none = standard error.
-    pub log_file: Option<PathBuf>,
-    /// Size of a segment.
-    pub segment_bytes: u64,
-    /// Longest key.
-    pub key_bytes_max: usize,
-    /// Longest value.
-    pub value_bytes_max: usize,
-    /// Requests in progress per io thread (C-26).
-    pub credits: u32,
-    /// Memory for read buffers of clients.
-    pub pool_bytes: usize,
-    /// What is allowed but unwise; to be logged once logging runs.
-    pub warnings: Vec<String>,
-}
-
 /// Why there is no configuration. The text is one or two sentences for a person, with what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConfigError {
@@ -181,7 +143,7 @@ pub fn load(args: ServeArgs) -> Result<Config, ConfigError> {
         Some(path) => read_file(path)?,
         None => Settings::default(),
     };
-    Config::from_settings(args.settings.or(file))
+    check(args.settings.or(file))
 }
 
 fn read_file(path: &Path) -> Result<Settings, ConfigError> {
@@ -191,37 +153,37 @@ fn read_file(path: &Path) -> Result<Settings, ConfigError> {
         .map_err(|error| ConfigError::Refused(format!("configuration file {}: {error}", path.display())))
 }
 
-impl Config {
-    /// Fills in defaults and refuses what cannot work.
-    pub fn from_settings(settings: Settings) -> Result<Config, ConfigError> {
-        let id = NodeId(settings.id.ok_or_else(|| missing("id", "this node's number, from 0"))?);
-        let data = settings.data.clone().ok_or_else(|| missing("data", "the directory of this node's files"))?;
-        let mut warnings = Vec::new();
-        let members = members(id, &settings, &mut warnings)?;
-        let own = members.iter().find(|member| member.id == id).expect("members() checked that it is there");
-        let listen_client = listen("listen-client", settings.listen_client.as_ref(), &own.client_address, &settings)?;
-        let listen_peer = listen("listen-peer", settings.listen_peer.as_ref(), &own.peer_address, &settings)?;
-        let (election_timeout_min, heartbeat) = timeouts(&settings)?;
-        Ok(Config {
-            id,
-            data,
-            listen_client,
-            listen_peer,
-            io_threads: bounded("io-threads", settings.io_threads.unwrap_or(1), 1, limits::IO_THREADS_MAX)?,
-            election_timeout_min,
-            heartbeat,
-            segment_bytes: size("segment-bytes", settings.segment_bytes, limits::SEGMENT_BYTES)?,
-            key_bytes_max: size("key-bytes-max", settings.key_bytes_max, limits::KEY_BYTES)? as usize,
-            value_bytes_max: size("value-bytes-max", settings.value_bytes_max, limits::VALUE_BYTES)? as usize,
-            credits: bounded("credits", settings.credits.unwrap_or(limits::CREDITS), 16, limits::CREDITS_MAX)?,
-            pool_bytes: size("pool-bytes", settings.pool_bytes, limits::POOL_BYTES)? as usize,
-            name: settings.name.unwrap_or_default(),
-            log_filter: settings.log.unwrap_or_else(|| "info".to_owned()),
-            log_file: settings.log_file,
-            members,
-            warnings,
-        })
-    }
+/// Fills in defaults and refuses what cannot work.
+pub fn check(settings: Settings) -> Result<Config, ConfigError> {
+    let id = NodeId(settings.id.ok_or_else(|| missing("id", "this node's number, from 0"))?);
+    let data = settings.data.clone().ok_or_else(|| missing("data", "the directory of this node's files"))?;
+    let mut warnings = Vec::new();
+    let members = members(id, &settings, &mut warnings)?;
+    let own = members.iter().find(|member| member.id == id).expect("members() checked that it is there");
+    let listen_client = listen("listen-client", settings.listen_client.as_ref(), &own.client_address, &settings)?;
+    let listen_peer = listen("listen-peer", settings.listen_peer.as_ref(), &own.peer_address, &settings)?;
+    let (election_timeout_min, heartbeat) = timeouts(&settings)?;
+    let key_bytes_max = size("key-bytes-max", settings.key_bytes_max, limits::KEY_BYTES)?;
+    let value_bytes_max = size("value-bytes-max", settings.value_bytes_max, limits::VALUE_BYTES)?;
+    Ok(Config {
+        id,
+        data,
+        listen_client,
+        listen_peer,
+        io_threads: bounded("io-threads", settings.io_threads.unwrap_or(1), 1, limits::IO_THREADS_MAX)?,
+        election_timeout_min,
+        heartbeat,
+        segment_bytes: segment_bytes(&settings, key_bytes_max + value_bytes_max)?,
+        key_bytes_max: key_bytes_max as usize,
+        value_bytes_max: value_bytes_max as usize,
+        credits: bounded("credits", settings.credits.unwrap_or(limits::CREDITS), 16, limits::CREDITS_MAX)?,
+        pool_bytes: size("pool-bytes", settings.pool_bytes, limits::POOL_BYTES)? as usize,
+        name: settings.name.unwrap_or_default(),
+        log_filter: settings.log.unwrap_or_else(|| "info".to_owned()),
+        log_file: settings.log_file,
+        members,
+        warnings,
+    })
 }
 
 fn missing(key: &str, what: &str) -> ConfigError {
@@ -328,6 +290,16 @@ fn timeouts(settings: &Settings) -> Result<(Span, Span), ConfigError> {
         return refuse("--election-timeout is above ten minutes".to_owned());
     }
     Ok((election, heartbeat))
+}
+
+/// Whole pages, and room for the largest entry beside the headers.
+fn segment_bytes(settings: &Settings, entry_bytes_max: u64) -> Result<u64, ConfigError> {
+    let bytes = size("segment-bytes", settings.segment_bytes, limits::SEGMENT_BYTES)?.next_multiple_of(4096);
+    let least = entry_bytes_max + limits::SEGMENT_BYTES.min;
+    if bytes < least {
+        return refuse(format!("--segment-bytes {bytes} cannot hold the largest entry; it must be at least {least}"));
+    }
+    Ok(bytes)
 }
 
 fn size(key: &str, given: Option<Size>, limits: limits::SizeLimits) -> Result<u64, ConfigError> {

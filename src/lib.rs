@@ -11,7 +11,6 @@
 //!  2  wal       protocol disk limits
 //!  2  net       protocol pool limits
 //!  3  replica   raft kv protocol time limits
-//!  3  config    protocol limits time exit
 //!  4  server    everything above; it has no logic of its own
 //!  5  main      config logging server, tools, bench
 //! ```

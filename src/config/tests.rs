@@ -55,14 +55,14 @@ fn flags_win_over_the_file() {
     let directory = tempfile::tempdir().expect("temporary directory");
     let file = directory.path().join("raftkv.toml");
     let text =
-        "id = 1\ndata = \"d\"\nname = \"file\"\nheartbeat = 50\nelection-timeout = \"2s\"\nsegment-bytes = \"1MiB\"\n\
+        "id = 1\ndata = \"d\"\nname = \"file\"\nheartbeat = 50\nelection-timeout = \"2s\"\nsegment-bytes = \"4MiB\"\n\
                 peers = [\"1=127.0.0.1:1/127.0.0.1:2\"]\ninsecure = true\n";
     std::fs::write(&file, text).expect("write");
     let config = typed(&["--config", file.to_str().expect("UTF-8"), "--name", "flag"]).expect("valid");
     assert_eq!(config.name, "flag");
     assert_eq!(config.heartbeat, Span::millis(50));
     assert_eq!(config.election_timeout_min, Span::secs(2));
-    assert_eq!(config.segment_bytes, 1 << 20);
+    assert_eq!(config.segment_bytes, 4 << 20);
 }
 
 #[test]
@@ -86,6 +86,8 @@ fn refusals_name_the_setting() {
     assert!(refused(three(&["--advertise-peer", "127.0.0.1:9"])).contains("--advertise-peer"));
     assert!(refused(three(&["--io-threads", "0"])).contains("--io-threads"));
     assert!(refused(three(&["--segment-bytes", "1B"])).contains("--segment-bytes"));
+    assert!(refused(three(&["--segment-bytes", "1MiB"])).contains("largest entry"));
+    assert!(three(&["--segment-bytes", "1MiB", "--value-bytes-max", "4KiB"]).is_ok());
     assert!(refused(typed(&["--id", "3", "--data", "d", "--peers", THREE])).contains("--id 3"));
     let twice = "0=127.0.0.1:1/127.0.0.1:2,0=127.0.0.1:3/127.0.0.1:4";
     assert!(refused(typed(&["--id", "0", "--data", "d", "--peers", twice])).contains("twice"));

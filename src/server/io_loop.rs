@@ -21,9 +21,9 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 
 use super::raft_loop::WAKER;
+use super::settings::Config;
 use super::stop::StopSwitch;
 use super::system;
-use crate::config::Config;
 use crate::kv::Reader;
 use crate::limits;
 use crate::mailbox::{Parking, Receiver, Sender};

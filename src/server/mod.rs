@@ -16,6 +16,7 @@ mod bulk_worker;
 mod io_loop;
 mod peers;
 mod raft_loop;
+mod settings;
 mod stop;
 mod system;
 mod wal_loop;
@@ -32,7 +33,6 @@ use mio::{Poll, Waker};
 use protocol::format::Member;
 use protocol::ClusterId;
 
-use crate::config::Config;
 use crate::disk::Disk;
 use crate::exit;
 use crate::kv::{Reader, Store};
@@ -48,6 +48,7 @@ use crate::wal::{self, Wal};
 use bulk_worker::{BulkWorker, Done, Job};
 use peers::Peers;
 use raft_loop::{IoLink, RaftLoop};
+pub use settings::Config;
 use stop::StopSwitch;
 use wal_loop::{Persisted, Queued, WalLoop};
 
@@ -77,7 +78,7 @@ pub fn serve(config: Config) -> i32 {
     }
 }
 
-/// The threads, in the order in which they end.
+/// The threads that are waited for, in the order in which they end.
 struct Server {
     threads: Vec<Running>,
 }
@@ -307,7 +308,8 @@ impl Wiring {
         }
         threads.push(running("raft".to_owned(), raft_loop.stop.clone(), move || raft_loop.run())?);
         threads.push(running("wal".to_owned(), wal_loop.stop.clone(), move || wal_loop.run())?);
-        threads.push(running("bulk".to_owned(), bulk_worker.stop.clone(), move || bulk_worker.run())?);
+        // Nobody waits for this one's end: what it leaves unfinished is begun anew at the next start.
+        running("bulk".to_owned(), bulk_worker.stop.clone(), move || bulk_worker.run())?;
         let Config { id, listen_client, listen_peer, .. } = *self.config;
         info!("node {id} listens for clients on {listen_client}, for peers on {listen_peer}");
         Ok(Server { threads })

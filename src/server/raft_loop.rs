@@ -73,6 +73,8 @@ impl RaftLoop {
             self.flush_links();
             seen.look(&mut self.recorder);
         }
+        // The process is about to end: taking the state machine apart key by key would only hold it up.
+        std::mem::forget(self);
     }
 
     /// Waits for readiness, a wake or a deadline; not at all if something is there already.

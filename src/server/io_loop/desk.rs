@@ -13,7 +13,6 @@ use protocol::{Index, RequestId};
 
 use super::replies;
 use super::scan::Wanted;
-use crate::config::Config;
 use crate::kv::{Pinned, Reader};
 use crate::limits;
 use crate::logging;
@@ -21,6 +20,7 @@ use crate::mailbox::Sender;
 use crate::metrics::{Counter, Metrics, Recorder};
 use crate::net::connections::Key;
 use crate::replica::{ConnectionId, Published, ReplyTo, Request};
+use crate::server::Config;
 use crate::time::{Span, Time};
 
 /// A read on its way.

@@ -1,0 +1,48 @@
+//! What a server runs with. `config` makes it from what was typed.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use protocol::format::Member;
+use protocol::NodeId;
+
+use crate::time::Span;
+
+/// A valid configuration. Nothing behind this point asks again.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This node.
+    pub id: NodeId,
+    /// Its name for people; may be empty.
+    pub name: String,
+    /// Its directory.
+    pub data: PathBuf,
+    /// The initial members, sorted by id, this node included; incarnations are not known yet (0).
+    pub members: Vec<Member>,
+    /// Where clients come in.
+    pub listen_client: SocketAddr,
+    /// Where peers come in.
+    pub listen_peer: SocketAddr,
+    /// Threads for clients; at least 1.
+    pub io_threads: u16,
+    /// The smallest election timeout.
+    pub election_timeout_min: Span,
+    /// The leader's interval.
+    pub heartbeat: Span,
+    /// Filter for the log's lines.
+    pub log_filter: String,
+    /// Where they go; none = standard error.
+    pub log_file: Option<PathBuf>,
+    /// Size of a segment.
+    pub segment_bytes: u64,
+    /// Longest key.
+    pub key_bytes_max: usize,
+    /// Longest value.
+    pub value_bytes_max: usize,
+    /// Requests in progress per io thread (C-26).
+    pub credits: u32,
+    /// Memory for read buffers of clients.
+    pub pool_bytes: usize,
+    /// What is allowed but unwise; to be logged once logging runs.
+    pub warnings: Vec<String>,
+}
