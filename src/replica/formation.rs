@@ -220,6 +220,9 @@ impl Formation {
         if !names(format, self.id, self.incarnation) || !names(format, envelope.from, envelope.incarnation) {
             return Err("it does not name both ends");
         }
+        if !is_sound(format) {
+            return Err("its members are not sorted, each once, each with its disk");
+        }
         link.cluster = format.cluster;
         self.stage = Stage::Storing(format.clone());
         Ok(format.clone())
@@ -406,6 +409,12 @@ impl fmt::Display for Refusal {
             ),
         }
     }
+}
+
+/// Whether this can be a configuration at all: stored once, it would be believed at every start.
+fn is_sound(format: &Format) -> bool {
+    format.members.windows(2).all(|pair| pair[0].id < pair[1].id)
+        && format.members.iter().all(|member| member.incarnation != Incarnation(0))
 }
 
 /// Whether the Format names this life of this node's disk.

@@ -114,7 +114,16 @@ fn c17_a_format_is_taken_only_from_a_current_connection_and_only_if_it_names_thi
         members: format.members.iter().cloned().map(|m| Member { incarnation: Incarnation(99), ..m }).collect(),
         ..format.clone()
     };
-    let table: [(&str, bool, Envelope, bool); 5] = [
+    let mut unsorted = format.clone();
+    unsorted.members.reverse();
+    let mut twice = format.clone();
+    twice.members.push(format.members[2].clone());
+    let mut no_disk = format.clone();
+    no_disk.members[2].incarnation = Incarnation(0);
+    let table: [(&str, bool, Envelope, bool); 8] = [
+        ("unsorted", true, envelope(&unsorted, 0, 10, 1), false),
+        ("a member twice", true, envelope(&twice, 0, 10, 1), false),
+        ("a member without a disk", true, envelope(&no_disk, 0, 10, 1), false),
         ("connected, named", true, envelope(&format, 0, 10, 1), true),
         ("no connection", false, envelope(&format, 0, 10, 1), false),
         ("from a former life of the sender", true, envelope(&format, 0, 9, 1), false),
