@@ -315,12 +315,13 @@ fn t103_another_nodes_segment_is_refused_by_name() {
     let path = Rig::segment_path(1);
     let header = rig.wal().view.newest().unwrap().header;
     rig.wal = None;
-    let change: [(&str, fn(&mut record::SegmentHeader)); 3] = [
+    type Change = fn(&mut record::SegmentHeader);
+    let changes: [(&str, Change); 3] = [
         ("belongs to cluster 78, this is cluster 77", |header| header.owner.cluster = ClusterId(78)),
         ("belongs to node 3, this is node 2", |header| header.owner.node = NodeId(3)),
         ("belongs to incarnation 9", |header| header.owner.incarnation = Incarnation(9)),
     ];
-    for (message, change) in change {
+    for (message, change) in changes {
         let mut twin = Rig::on(rig.disk.duplicate());
         let mut header = header;
         change(&mut header);
