@@ -242,13 +242,14 @@ fn run(seed: u64, steps: usize) -> Sum {
     Sum { committed: net.checker.top().0, terms: net.checker.leaders.len(), reads }
 }
 
-/// Many seeds; RAFT_SEED repeats one, RAFT_SEEDS sets how many.
+/// Many seeds; RAFT_SEED repeats one, RAFT_SEEDS sets how many (from RAFT_SEED on, if both are set).
 #[test]
 fn random_accidents_break_nothing() {
     let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
-    let seeds = match number("RAFT_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("RAFT_SEEDS").unwrap_or(1500),
+    let (first, count) = (number("RAFT_SEED"), number("RAFT_SEEDS"));
+    let seeds = match first {
+        Some(seed) => seed..seed + count.unwrap_or(1),
+        None => 0..count.unwrap_or(1500),
     };
     let mut sum = Sum::default();
     let count = seeds.clone().count();
