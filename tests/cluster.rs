@@ -1,4 +1,5 @@
 //! Real processes on loopback: elections, kills, restarts, catch-up, and what a user sees of them.
+#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "real processes take real time")]
 
 mod support;
 

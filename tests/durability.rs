@@ -1,6 +1,7 @@
 //! Synced before answered, as the kernel saw it: `strace` records the system calls of three nodes while one client writes,
 //! and no reply may leave before syncs that cover its entry have returned on two of them. (kill -9 cannot show this:
 //! the page cache survives it.)
+#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "real processes take real time")]
 
 mod support;
 

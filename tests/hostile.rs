@@ -1,5 +1,6 @@
 //! Hostile bytes against a real cluster: on the ports of clients and of peers. Nothing panics, nobody else is affected,
 //! memory stays bounded.
+#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "real sockets")]
 
 mod support;
 

@@ -1,4 +1,9 @@
 //! `raftkv bench`: a load generator that measures what a client sees, and measurements of the machine underneath.
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "a load generator has clocks, threads, sockets and files"
+)]
 
 mod load;
 mod report;

@@ -1,5 +1,6 @@
 //! The committed test vectors: the encoder reproduces each byte for byte, the decoder accepts each. After a deliberate
 //! change of a format, `RAFTKV_WRITE_VECTORS=1 cargo test -p raftkv-protocol --test vectors` writes them anew.
+#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "the vectors are files")]
 
 mod common;
 

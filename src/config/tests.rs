@@ -1,3 +1,4 @@
+#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "configurations are files")]
 use clap::{Args, CommandFactory, Parser};
 
 use super::*;

@@ -2,6 +2,7 @@
 //! operating system's files, and a virtual disk for tests and the simulator that forgets what was not synced.
 //!
 //! Written data is durable after [`File::sync`], a created, renamed or removed name after [`Disk::sync_dir`].
+#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "this is the only way to files")]
 
 use std::io;
 use std::ops::Range;

@@ -1,4 +1,5 @@
 //! Mechanism without policy: sockets, connections, frames in and out.
+#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "this is where sockets are")]
 
 pub mod connection;
 pub mod connections;

@@ -1,3 +1,4 @@
+#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "buffers change threads")]
 use super::*;
 use bytes::Bytes;
 

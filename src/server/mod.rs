@@ -11,6 +11,11 @@
 //!
 //! Between two threads there is a link in each direction ([`crate::mailbox`]); nothing else is shared but published
 //! numbers, the skip list's readers and the metrics. The data directory belongs to [`crate::wal`], which says what is in it.
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "this is where threads, clocks and sockets are"
+)]
 
 mod bulk_worker;
 mod io_loop;

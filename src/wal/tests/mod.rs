@@ -1,4 +1,5 @@
 //! Storage tests: a model, torn tails at every byte, crashes at every disk operation, and the schedules of the contracts.
+#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "readers beside the writer, real files")]
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,9 @@
 //! The command line of raftkv's client, and local clusters for development.
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "a command line has clocks, processes and files"
+)]
 
 use std::process::ExitCode;
 

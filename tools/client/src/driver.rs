@@ -1,4 +1,9 @@
 //! Sockets for the machine: many requests in flight on each connection, one write for many requests.
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "the driver has the clock that the machine has not"
+)]
 
 use std::collections::BTreeMap;
 use std::io;

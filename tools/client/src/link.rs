@@ -1,4 +1,5 @@
 //! One connection: HELLO, frames out and in. Sockets are non-blocking; waiting is the pipeline's.
+#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "this is where sockets are")]
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
