@@ -225,3 +225,30 @@ fn a_replaced_disk_is_refused_until_a_membership_change() {
     let alone = cluster.cli(&["update", "c", "3", "--timeout", "1500ms"]);
     assert!(!alone.status.success(), "a replaced disk must not count for a majority");
 }
+
+/// A log file is cut while it is mapped, and then read: the process ends with 74 instead of showing bytes that are not
+/// there. The other two go on.
+#[test]
+fn a_log_that_is_cut_under_its_map_ends_the_process_with_74() {
+    let mut cluster = Cluster::start("sigbus", 3);
+    let leader = cluster.wait_for_leader();
+    let away = (leader + 1) % 3;
+    cluster.kill(away);
+    // More than the leader keeps in memory, so that the follower's entries are read from the log.
+    let value = cluster.dir.join("value");
+    std::fs::write(&value, vec![b'v'; 1 << 20]).expect("a file for the value");
+    for number in 0..80 {
+        let written = cluster.cli(&["update", &format!("k{number}"), &format!("@{}", value.display())]);
+        assert!(written.status.success(), "{}", text(&written.stderr));
+    }
+    for item in std::fs::read_dir(cluster.data(leader)).expect("the data directory") {
+        let path = item.expect("a file").path();
+        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("log-")) {
+            let file = std::fs::OpenOptions::new().write(true).open(path).expect("a segment");
+            file.set_len(4096).expect("it can be cut");
+        }
+    }
+    cluster.start_node(away);
+    assert_eq!(cluster.wait_exit(leader, LONG), Some(74));
+    wait_for(LONG, "the others serve", || cluster.cli(&["update", "after", "1"]).status.success().then_some(()));
+}

@@ -67,6 +67,7 @@ struct StartError {
 /// there are others: signals are blocked here.
 pub fn serve(config: Config) -> i32 {
     let signals = system::Signals::block();
+    system::exit_on_unreadable_map();
     match start(config) {
         Ok(server) => {
             let signal = signals.wait();

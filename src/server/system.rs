@@ -66,6 +66,29 @@ impl Signals {
     }
 }
 
+/// Turns SIGBUS into exit 74: a page of the mapped log cannot be read (a bad sector, or the file was cut by somebody else),
+/// and what stands there is not known. The handler makes only async-signal-safe calls.
+pub(super) fn exit_on_unreadable_map() {
+    extern "C" fn handler(_: libc::c_int) {
+        const WORDS: &[u8] =
+            b"raftkv: a page of the mapped log cannot be read (SIGBUS): the disk failed, or the file was cut\n";
+        // SAFETY: write and _exit are async-signal-safe; the words are static.
+        unsafe {
+            libc::write(libc::STDERR_FILENO, WORDS.as_ptr().cast(), WORDS.len());
+            libc::_exit(crate::exit::IO);
+        }
+    }
+    let handler: extern "C" fn(libc::c_int) = handler;
+    // SAFETY: the handler has the signature that sigaction wants without SA_SIGINFO, and lives for ever; a zeroed
+    // sigaction is one without flags and with an empty mask.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = handler as usize;
+        let result = libc::sigaction(libc::SIGBUS, &action, std::ptr::null_mut());
+        assert_eq!(result, 0, "SIGBUS can be handled");
+    }
+}
+
 /// The name of a signal that [`Signals::wait`] may return.
 pub(super) fn signal_name(signal: i32) -> &'static str {
     match signal {
