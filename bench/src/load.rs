@@ -63,6 +63,7 @@ pub fn run(load: &Load, endpoints: &[String], timeout: Duration) -> io::Result<R
     if load.verb == Verb::Get {
         preload(load, endpoints, timeout)?;
     }
+    raise_file_limit();
     let end = AtomicBool::new(false);
     let start = Instant::now() + load.warm_up;
     let mut measured = Measured::default();
@@ -87,6 +88,18 @@ pub fn run(load: &Load, endpoints: &[String], timeout: Duration) -> io::Result<R
         io::Result::Ok(())
     })?;
     Ok(Report { load: load.clone(), elapsed, measured })
+}
+
+/// Each connection is two files.
+fn raise_file_limit() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls take a pointer to one valid rlimit; a refusal changes nothing.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+        }
+    }
 }
 
 /// One connection's loop, until `end`; what completes between `start` and `end` counts.

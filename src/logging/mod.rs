@@ -10,6 +10,7 @@ mod line;
 mod writer;
 
 use std::cell::RefCell;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::OnceLock;
@@ -92,12 +93,18 @@ pub fn flush(patience: Duration) -> bool {
 pub fn exit_on_panic() {
     std::panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();
-        eprintln!("raftkv: thread `{}` stopped on an impossible state: {panic}", thread.name().unwrap_or("?"));
+        let name = thread.name().unwrap_or("?");
+        say(format_args!("thread `{name}` stopped on an impossible state: {panic}"));
         if std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0") {
-            eprintln!("{}", std::backtrace::Backtrace::force_capture());
+            say(format_args!("{}", std::backtrace::Backtrace::force_capture()));
         }
         end_process(exit::IMPOSSIBLE);
     }));
+}
+
+/// The process's last words, straight to standard error; nobody may be there to read them.
+pub fn say(words: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "raftkv: {words}");
 }
 
 /// Ends the process at once, with what was logged written if that is possible within a moment. No destructor runs.

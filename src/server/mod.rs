@@ -78,7 +78,7 @@ pub fn serve(config: Config) -> i32 {
         }
         Err(error) => {
             logging::flush(std::time::Duration::from_secs(1));
-            eprintln!("raftkv: {}", error.text);
+            logging::say(format_args!("{}", error.text));
             error.exit_code
         }
     }
@@ -107,6 +107,7 @@ impl Server {
 
 fn start(config: Config) -> Result<Server, StartError> {
     start_logging(&config)?;
+    system::raise_file_limit();
     let sabotage = Sabotage::from_environment();
     let (wal, recovered) = open_wal(&config, &sabotage)?;
     let client_listener = listen("clients", config.listen_client)?;
@@ -382,7 +383,7 @@ impl Sabotage {
         let asked = std::env::var("RAFTKV_SABOTAGE").unwrap_or_default();
         let sabotage = Sabotage { drop_syncs: asked == "drop-sync", answer_early: asked == "answer-early" };
         if sabotage.drop_syncs || sabotage.answer_early {
-            eprintln!("raftkv: SABOTAGED ({asked}): this process loses data on purpose");
+            logging::say(format_args!("SABOTAGED ({asked}): this process loses data on purpose"));
         }
         sabotage
     }

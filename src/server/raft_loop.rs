@@ -195,7 +195,7 @@ impl RaftLoop {
 /// An impossible state: say it and end the process.
 fn end(stop: &Stop) -> ! {
     error!("stopping: {}", stop.text);
-    eprintln!("raftkv: {}", stop.text);
+    logging::say(format_args!("{}", stop.text));
     logging::end_process(stop.exit_code)
 }
 

@@ -34,6 +34,18 @@ pub(super) fn random() -> io::Result<u64> {
     }
 }
 
+/// Lets the process open as many files as it may: each client is one.
+pub(super) fn raise_file_limit() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls take a pointer to one valid rlimit. A refusal changes nothing, and is found out by `accept`.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+        }
+    }
+}
+
 /// Signals that end the server, blocked in every thread so that only [`Signals::wait`] takes them.
 pub(super) struct Signals {
     set: libc::sigset_t,

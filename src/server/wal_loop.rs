@@ -142,7 +142,7 @@ impl WalLoop {
 
 /// The log cannot go on: the process ends before anything else leaves it (C-6).
 pub(super) fn fail(error: &WalError) -> ! {
-    eprintln!("raftkv: the log cannot be written: {error}");
+    logging::say(format_args!("the log cannot be written: {error}"));
     logging::end_process_at_once(error.exit_code())
 }
 
@@ -184,5 +184,73 @@ impl WriteAmplification {
                  expected: this kernel and file system are a bad pair for small appends"
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use protocol::format::HardState;
+    use protocol::message::Message;
+    use protocol::{ClusterId, Incarnation, NodeId, Term};
+
+    use super::*;
+    use crate::disk::{Disk, VirtualDisk};
+    use crate::mailbox::link;
+    use crate::metrics::Metrics;
+    use crate::wal::Options;
+
+    fn parking() -> (Arc<ThreadPark>, Arc<Parking>) {
+        let sleep = Arc::new(ThreadPark::default());
+        (sleep.clone(), Parking::new(sleep))
+    }
+
+    fn vote(term: u64) -> Queued {
+        let envelope = Envelope {
+            cluster: ClusterId(1),
+            incarnation: Incarnation(1),
+            from: NodeId(0),
+            to: NodeId(1),
+            term: Term(term),
+            message: Message::RequestVoteReply { granted: true },
+        };
+        let hard_state = HardState { term: Term(term), vote: Some(NodeId(1)), lease_span_us: 0 };
+        let append = Append {
+            sequence: AppendSequence(term),
+            hard_state: Some(hard_state),
+            format: None,
+            entries: Vec::new(),
+            waiting: vec![envelope],
+        };
+        Queued { append, at: system::now() }
+    }
+
+    #[test]
+    fn c10_what_is_queued_is_one_group_and_comes_back_in_order_with_what_waited() {
+        let disk = Disk::virtual_(VirtualDisk::new());
+        let dir = Path::new("/data");
+        let (wal, _) = Wal::open(&disk, dir, Options::new(NodeId(0), 7)).expect("a new directory");
+        let ((sleep, own), (_, raft), (_, bulk)) = (parking(), parking(), parking());
+        let (mut appends, appends_in) = link::<Vec<Queued>>(own.clone(), raft.clone());
+        let (persisted, mut persisted_in) = link::<Vec<Persisted>>(raft, own.clone());
+        for term in 1..=3 {
+            appends.batch().push(vote(term));
+        }
+        appends.flush();
+        let metrics = Metrics::default();
+        let stop = StopSwitch::new(own.clone());
+        stop.ask(); // ends once nothing is queued
+        let recorder = metrics.recorder();
+        WalLoop { wal, appends: appends_in, persisted, sleep, parking: own, bulk_worker: bulk, stop, recorder }.run();
+
+        let batch = persisted_in.take().expect("all came back");
+        let came_back: Vec<(u64, Term)> =
+            batch.iter().map(|persisted| (persisted.sequence.0, persisted.waiting[0].term)).collect();
+        assert_eq!(came_back, [(1, Term(1)), (2, Term(2)), (3, Term(3))]);
+        assert_eq!(metrics.quantiles(Measure::GroupAppends, &[1.0]), [3], "one group");
+        drop(batch);
+        let (_, recovered) = Wal::open(&disk, dir, Options::new(NodeId(0), 8)).expect("the directory again");
+        assert_eq!(recovered.meta.hard_state.term, Term(3));
     }
 }
