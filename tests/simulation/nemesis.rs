@@ -23,6 +23,7 @@ enum Fault {
     Heal,
     Pause,
     Reset,
+    CutOff,
     ClockJump,
     FailedSync,
 }
@@ -37,6 +38,7 @@ impl Nemesis {
             (profile.partitions, Fault::Heal),
             (profile.pauses, Fault::Pause),
             (profile.resets, Fault::Reset),
+            (profile.resets, Fault::CutOff),
             (profile.clock_jumps, Fault::ClockJump),
             (profile.failed_syncs, Fault::FailedSync),
         ];
@@ -68,7 +70,22 @@ impl Nemesis {
             }
             Fault::Partition => {
                 let blocked = self.blocked(victim);
+                // Noticed at once by both ends, or by nobody until a timeout.
+                if self.random.chance(500) {
+                    for (from, to) in &blocked {
+                        world.network.close(&mut world.queue, *from, *to, false);
+                    }
+                }
                 self.partition(world, blocked);
+            }
+            Fault::CutOff => {
+                // All its peers notice, its clients do not: they ask on while the others elect (C-15, C-18).
+                world.network.close_all_of(&mut world.queue, victim, false);
+                if self.random.chance(500) {
+                    let others = (0..self.profile.nodes).filter(|id| *id != victim);
+                    let blocked = others.flat_map(|id| [(id, victim), (victim, id)]).collect();
+                    self.partition(world, blocked);
+                }
             }
             Fault::Heal => self.partition(world, BTreeSet::new()),
             Fault::Pause => {
