@@ -23,6 +23,7 @@ mod tests;
 mod view;
 
 use protocol::command::Command;
+pub use protocol::reply::{Item, Versioned};
 use protocol::request::ViewId;
 use protocol::Index;
 
@@ -42,28 +43,6 @@ pub enum Outcome {
     Exists,
     /// Refused: there is no such key (remove).
     NotFound,
-}
-
-/// A value and where it comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Versioned<'a> {
-    /// The value.
-    pub value: &'a [u8],
-    /// The log index of the entry that wrote it.
-    pub revision: Index,
-    /// The log index of the entry that created the key.
-    pub create_revision: Index,
-    /// How many times the key was written since it was created; 1 = just created.
-    pub version: u64,
-}
-
-/// One key of a range.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Item<'a> {
-    /// The key.
-    pub key: &'a [u8],
-    /// Its value.
-    pub found: Versioned<'a>,
 }
 
 /// What a command writes to its key.

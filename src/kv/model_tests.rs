@@ -175,7 +175,7 @@ fn check<'a>(
         Vec::new()
     } else {
         let items = state.range::<[u8], _>((Bound::Included(from), to));
-        items.map(|(key, value)| Item { key, found: found(value) }).collect()
+        items.map(|(key, value)| Item { key, versioned: found(value) }).collect()
     };
     assert_eq!(range.collect::<Vec<_>>(), expected);
     for key in (0..13).map(name) {

@@ -55,7 +55,7 @@ fn check<'a>(
     let [left, right] = names(salt % KEYS);
     let pair = [get(&left), get(&right)].map(|found| found.map(number));
     assert_eq!(pair, [expected(salt % KEYS, revision); 2], "at {revision}");
-    let seen: Vec<(Vec<u8>, u64)> = range.map(|item| (item.key.to_vec(), number(item.found))).collect();
+    let seen: Vec<(Vec<u8>, u64)> = range.map(|item| (item.key.to_vec(), number(item.versioned))).collect();
     let all = |side: usize| (0..KEYS).filter_map(move |k| Some((names(k)[side].clone(), expected(k, revision)?)));
     assert_eq!(seen, all(0).chain(all(1)).collect::<Vec<_>>(), "at {revision}");
 }

@@ -175,7 +175,7 @@ fn a_view_holds_exactly_what_it_needs() {
         let at_view = pinned.at_view(view).expect("open");
         assert_eq!(at_view.revision(), Index(10));
         assert_eq!(at_view.range(b"", None).count(), 10);
-        assert!(at_view.range(b"", None).all(|item| item.found.value == [7; 50]));
+        assert!(at_view.range(b"", None).all(|item| item.versioned.value == [7; 50]));
         assert_eq!(at_view.get(b"new"), None);
         assert_eq!(pinned.range(b"", None).count(), 10, "nine and the new one");
     }

@@ -80,7 +80,7 @@ impl World {
             let mut reader = process.replica.store().reader();
             let pinned = reader.pin();
             let held: Vec<(Vec<u8>, u64)> =
-                pinned.range(b"", None).map(|item| (item.key.to_vec(), item.found.revision.0)).collect();
+                pinned.range(b"", None).map(|item| (item.key.to_vec(), item.versioned.revision.0)).collect();
             if held != all || process.replica.store().keys() != all.len() as u64 {
                 violated(
                     "equal logs make equal states",

@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use protocol::reply::{Effect, Item, LeaderHint, Page, Reason, Reply, ReplyBody, ReplyHeader, Status, Versioned};
+use protocol::reply::{Effect, Item, LeaderHint, Page, Reason, Reply, ReplyBody, ReplyHeader, Status};
 use protocol::request::{Request as ClientRequest, RequestHeader, ViewId};
 use protocol::{split, Index, NodeId, RequestId};
-use raftkv::kv::{self, Outcome, Reader};
+use raftkv::kv::{Outcome, Reader};
 use raftkv::replica::{Completion, ConnectionId, Published, ReplyTo, Request, WriteResult};
 use raftkv::time::{Span, Time};
 
@@ -213,7 +213,7 @@ impl IoLoop {
         let mut frame = Vec::new();
         match pinned.get(&get.key) {
             Some(found) => {
-                let value = wire_versioned(found);
+                let value = found;
                 let header = header(request, Status::Ok, Reason::None, Effect::None, applied);
                 Reply { header, leader: None, body: ReplyBody::Value(value), trailer: &[] }.encode(&mut frame);
             }
@@ -236,7 +236,7 @@ impl IoLoop {
         match pinned.at_view(view) {
             Some(pinned) => {
                 let mut range = pinned.range(&scan.from, None);
-                let items: Vec<Item<'_>> = range.by_ref().take(scan.limit).map(|item| wire_item(&item)).collect();
+                let items: Vec<Item<'_>> = range.by_ref().take(scan.limit).collect();
                 let next = range.next();
                 ends = next.is_none();
                 let page = Page {
@@ -316,13 +316,4 @@ fn leader_of(result: WriteResult) -> Option<NodeId> {
         WriteResult::NotExecuted { leader, .. } => leader,
         _ => None,
     }
-}
-
-fn wire_versioned(found: kv::Versioned<'_>) -> Versioned<'_> {
-    let kv::Versioned { value, revision, create_revision, version } = found;
-    Versioned { value, revision, create_revision, version }
-}
-
-fn wire_item<'a>(item: &kv::Item<'a>) -> Item<'a> {
-    Item { key: item.key, versioned: wire_versioned(item.found) }
 }

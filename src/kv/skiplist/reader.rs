@@ -144,7 +144,7 @@ impl<'a> Iterator for Range<'a> {
             }
             self.next = node.next(0);
             if let Some(version) = node.at(self.revision) {
-                return Some(Item { key, found: version.versioned() });
+                return Some(Item { key, versioned: version.versioned() });
             }
         }
     }

@@ -1,11 +1,9 @@
 //! Answers in the protocol's words.
 
-use protocol::reply::{
-    Effect, LeaderHint, Page, Reason, Reply, ReplyBody, ReplyHeader, Status, Versioned as WireVersioned,
-};
+use protocol::reply::{Effect, LeaderHint, Page, Reason, Reply, ReplyBody, ReplyHeader, Status, Versioned};
 use protocol::{Index, NodeId, RequestId};
 
-use crate::kv::{Outcome, Versioned};
+use crate::kv::Outcome;
 use crate::replica::{Published, WriteResult};
 
 /// An answer without a value.
@@ -83,7 +81,7 @@ pub(super) fn value(out: &mut Vec<u8>, request: RequestId, found: Option<Version
     let Some(found) = found else {
         return Plain { revision: applied, ..Plain::of(Status::NotFound) }.encode(out, request);
     };
-    body(out, request, applied, ReplyBody::Value(versioned(found)));
+    body(out, request, applied, ReplyBody::Value(found));
 }
 
 /// A page of a scan as of `revision`.
@@ -95,12 +93,6 @@ pub(super) fn page(out: &mut Vec<u8>, request: RequestId, page: Page<'_>, revisi
 pub(super) fn body(out: &mut Vec<u8>, request: RequestId, revision: Index, body: ReplyBody<'_>) {
     let header = ReplyHeader { request, status: Status::Ok, reason: Reason::None, effect: Effect::None, revision };
     Reply { header, leader: None, body, trailer: &[] }.encode(out);
-}
-
-/// The state machine's value in the protocol's type.
-pub(super) fn versioned(found: Versioned<'_>) -> WireVersioned<'_> {
-    let Versioned { value, revision, create_revision, version } = found;
-    WireVersioned { value, revision, create_revision, version }
 }
 
 impl<'a> Plain<'a> {

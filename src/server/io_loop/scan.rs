@@ -4,8 +4,6 @@ use bytes::Bytes;
 use protocol::reply::{Item, Page};
 use protocol::request::{Scan, ViewId};
 
-use super::replies;
-use crate::kv;
 use crate::limits;
 
 /// A scan that waits for a permission or a view.
@@ -41,7 +39,7 @@ impl Wanted {
     }
 
     /// Walks the range until the page is full.
-    pub(super) fn build<'a>(&self, range: impl Iterator<Item = kv::Item<'a>>) -> Built<'a> {
+    pub(super) fn build<'a>(&self, range: impl Iterator<Item = Item<'a>>) -> Built<'a> {
         let keys_max = match (self.limit, self.count_only) {
             (0, true) => limits::PAGE_COUNTED_KEYS_MAX,
             (0, false) => u64::MAX,
@@ -49,15 +47,14 @@ impl Wanted {
         };
         let mut built = Built { items: Vec::new(), count: 0, resume: None };
         let mut bytes = 0;
-        for kv::Item { key, found } in range {
-            let mut item = Item { key, versioned: replies::versioned(found) };
+        for mut item in range {
             if self.keys_only {
                 item.versioned.value = &[];
             }
             bytes += item.encoded_len();
             let full = !self.count_only && bytes > limits::PAGE_BYTES_MAX && built.count > 0;
             if built.count >= keys_max || full {
-                built.resume = Some(key);
+                built.resume = Some(item.key);
                 break;
             }
             built.count += 1;
@@ -85,6 +82,7 @@ impl<'a> Built<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use protocol::reply::Versioned;
     use protocol::Index;
 
     fn wanted(limit: u32, count_only: bool) -> Wanted {
@@ -92,9 +90,9 @@ mod tests {
         Wanted::new(&scan, Bytes::copy_from_slice)
     }
 
-    fn items<'a>(keys: &'a [&'a str], value: &'a [u8]) -> impl Iterator<Item = kv::Item<'a>> {
-        let found = kv::Versioned { value, revision: Index(1), create_revision: Index(1), version: 1 };
-        keys.iter().map(move |key| kv::Item { key: key.as_bytes(), found })
+    fn items<'a>(keys: &'a [&'a str], value: &'a [u8]) -> impl Iterator<Item = Item<'a>> {
+        let versioned = Versioned { value, revision: Index(1), create_revision: Index(1), version: 1 };
+        keys.iter().map(move |key| Item { key: key.as_bytes(), versioned })
     }
 
     #[test]
