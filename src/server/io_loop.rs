@@ -105,6 +105,8 @@ struct IoLoop {
     paused: VecDeque<Key>,
     /// Since they were last looked at, something has come back that paused connections wait for.
     resumable: bool,
+    /// Paused connections are being tried again.
+    resuming: bool,
     /// When connections are looked at for their patience.
     next_sweep: Time,
     /// Completions in hand; empty between iterations.
@@ -133,6 +135,7 @@ impl IoLoop {
             unsent: Vec::new(),
             paused: VecDeque::new(),
             resumable: false,
+            resuming: false,
             next_sweep: Time(0),
             taken: Vec::new(),
         }

@@ -105,15 +105,14 @@ impl IoLoop {
     /// Lets paused connections go on, in their order: first what is buffered, then the socket.
     pub(super) fn resume_paused(&mut self, now: Time) {
         self.resumable = false;
+        self.resuming = true;
         for _ in 0..self.paused.len() {
-            if self.desk.credits == 0 || self.desk.published.paused() {
-                return;
-            }
-            let Some(key) = self.paused.pop_front() else { return };
+            let Some(key) = self.paused.pop_front() else { break };
             let Some(client) = self.clients.get_mut(key) else { continue };
             client.is_paused = false;
             self.read_client(now, key);
         }
+        self.resuming = false;
     }
 
     /// Takes frames and reads the socket, in turns with the others.
@@ -131,8 +130,7 @@ impl IoLoop {
                     return self.close_if_done(key);
                 }
                 Ok(Filled::NoBuffer) => {
-                    self.desk.recorder.count(Counter::BuffersPaused);
-                    return self.pause(key);
+                    return self.pause(key, Counter::BuffersPaused);
                 }
                 Err(error) => {
                     debug!("lost a client: {error}");
@@ -168,9 +166,8 @@ impl IoLoop {
             if client.connection.incoming.untaken().is_empty() {
                 return Stopped::No;
             }
-            if self.desk.credits == 0 || !client.has_room() || self.desk.published.paused() {
-                self.desk.recorder.count(Counter::CreditsPaused);
-                self.pause(key);
+            if !client.has_room() || !self.desk.may_take(client.connection.incoming.untaken()) {
+                self.pause(key, Counter::CreditsPaused);
                 return Stopped::Paused;
             }
             let Connection { incoming, outgoing, .. } = &mut client.connection;
@@ -229,7 +226,11 @@ impl IoLoop {
         self.note_unsent(key);
     }
 
-    fn pause(&mut self, key: Key) {
+    /// Into the FIFO; counted when it is not there already.
+    fn pause(&mut self, key: Key, why: Counter) {
+        if !self.resuming {
+            self.desk.recorder.count(why);
+        }
         let Some(client) = self.clients.get_mut(key) else { return };
         if !std::mem::replace(&mut client.is_paused, true) {
             self.paused.push_back(key);

@@ -9,7 +9,7 @@ use protocol::command::Command;
 use protocol::error::DecodeError;
 use protocol::reply::{NodeStatus, Reason, ReplyBody, Status};
 use protocol::request::{Incoming, ReadMode, Request as Wire, RequestHeader, ViewId};
-use protocol::{Index, RequestId};
+use protocol::{Index, Kind, RequestId};
 
 use super::replies;
 use super::scan::Wanted;
@@ -22,6 +22,9 @@ use crate::net::connections::Key;
 use crate::replica::{ConnectionId, Published, ReplyTo, Request};
 use crate::server::Config;
 use crate::time::{Span, Time};
+
+/// Where the kind stands in a frame.
+const KIND_AT: usize = 12;
 
 /// A read on its way.
 #[derive(Debug)]
@@ -107,6 +110,16 @@ impl Desk {
             views: BTreeMap::new(),
             next_token: 0,
             spare: Vec::new(),
+        }
+    }
+
+    /// Whether the frame that begins here may be taken now: reads and writes need a credit, and writes wait while too
+    /// much is uncommitted (C-26). Whatever else a client says costs nothing that lasts.
+    pub(super) fn may_take(&self, frame: &[u8]) -> bool {
+        match frame.get(KIND_AT).map(|kind| Kind::from_wire(*kind)) {
+            Some(Ok(Kind::Write)) => self.credits > 0 && !self.published.paused(),
+            Some(Ok(Kind::Get | Kind::Scan)) => self.credits > 0,
+            _ => true,
         }
     }
 
