@@ -1,5 +1,6 @@
 //! The face of raftkv: dispatch only.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -19,8 +20,10 @@ struct Line {
 #[derive(Subcommand)]
 enum Command {
     /// Run one node of a cluster
+    #[command(before_help = SERVE_EXAMPLES)]
     Serve(Box<ServeArgs>),
     /// Measure a cluster under load
+    #[command(before_help = BENCH_EXAMPLES)]
     Bench(bench::BenchArgs),
     #[command(flatten)]
     Client(cli::ClientCommand),
@@ -34,12 +37,56 @@ Examples:
   raftkv status                    one line per node
   raftkv serve --id 0 --data d0    one node by hand";
 
+const SERVE_EXAMPLES: &str = "\
+Examples:
+  raftkv serve --id 0 --data data-0        a cluster of this node alone, on ports 7400, 7401
+  raftkv serve --config node-0.toml        flags are its keys: election-timeout = \"2s\"
+  RAFTKV_DATA=data-0 raftkv serve --id 0   and variables; flags win over these, these over the file
+
+Three nodes, one terminal each, with the same --peers and their own --id and --data:
+  PEERS=0=127.0.0.1:7400/127.0.0.1:7401,1=127.0.0.1:7410/127.0.0.1:7411,2=127.0.0.1:7420/127.0.0.1:7421
+  raftkv serve --id 0 --data data-0 --peers $PEERS";
+
+const BENCH_EXAMPLES: &str = "\
+Examples:
+  raftkv bench put                   one connection, one request in flight: latency
+  raftkv bench put -c 8 -d 16        eight connections, sixteen in flight on each: throughput
+  raftkv bench get -c 8 -d 16        linearizable reads
+  raftkv bench storage --dir .       what the disk can do; needs no cluster";
+
 fn main() -> ExitCode {
-    let Line { globals, command } = Line::parse();
+    let Line { globals, command } = match Line::try_parse() {
+        Ok(line) => line,
+        Err(error) if error.use_stderr() && wants_json(std::env::args_os()) => {
+            return cli::usage_as_json(&one_line(&error.to_string()));
+        }
+        Err(error) => error.exit(),
+    };
     match command {
         Command::Serve(args) => serve(*args),
         Command::Bench(args) => bench::run(args, &environment(&globals)),
         Command::Client(command) => cli::run(command, &globals, Line::command()),
+    }
+}
+
+/// Whether `-o json` was typed, on a command line that cannot be read otherwise.
+fn wants_json(arguments: impl Iterator<Item = OsString>) -> bool {
+    let mut after_flag = false;
+    for argument in arguments {
+        let is_form = argument == "json" && after_flag;
+        if is_form || ["-ojson", "-o=json", "--output=json"].iter().any(|form| argument == *form) {
+            return true;
+        }
+        after_flag = argument == "-o" || argument == "--output";
+    }
+    false
+}
+
+/// The first paragraph of clap's words: what is wrong, without the usage behind it.
+fn one_line(words: &str) -> String {
+    match words.strip_prefix("error: ") {
+        Some(words) => words.lines().map(str::trim).take_while(|line| !line.is_empty()).collect::<Vec<_>>().join(" "),
+        None => "a command is missing".to_owned(),
     }
 }
 
@@ -65,6 +112,30 @@ fn serve(args: ServeArgs) -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_line_that_cannot_be_read_is_refused_in_the_form_it_asks_for() {
+        let typed = |line: &str| wants_json(line.split(' ').map(OsString::from));
+        for line in ["get -o json", "-ojson get", "get --output=json", "--output json"] {
+            assert!(typed(line), "{line}");
+        }
+        for line in ["get", "put json -o", "get -o text", "put -o text json"] {
+            assert!(!typed(line), "{line}");
+        }
+        let words = |line: &[&str]| one_line(&Line::try_parse_from(line).err().expect("refused").to_string());
+        assert_eq!(words(&["raftkv", "put", "k"]), "the following required arguments were not provided: <VALUE>");
+        assert_eq!(words(&["raftkv"]), "a command is missing");
+    }
+
+    #[test]
+    fn every_command_s_help_begins_with_examples() {
+        let mut line = Line::command();
+        line.build();
+        for command in line.get_subcommands().filter(|command| command.get_name() != "help") {
+            let help = command.clone().render_help().to_string();
+            assert!(help.starts_with("Examples:\n  "), "{}: {help}", command.get_name());
+        }
+    }
 
     #[test]
     fn the_command_line_is_consistent() {

@@ -5,20 +5,29 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use crate::examples;
+
+/// How keys and values may be typed.
+const KEY: &str = "Text, - (standard input), @FILE, hex:.., b64:.., or text:.. to escape those; 1 byte to 4 KiB";
+const VALUE: &str = "Text, - (standard input), @FILE, hex:.., b64:.., or text:.. to escape those; at most 1 MiB";
+
+/// Where the help shows the flags of every client command.
+const CLIENT_OPTIONS: &str = "Client options";
+
 /// Flags of every client command.
 #[derive(Args, Clone, Debug)]
 pub struct Globals {
     /// Client addresses of nodes, host:port, separated by commas [default: the local cluster of `raftkv dev`]
-    #[arg(long, global = true, env = "RAFTKV_ENDPOINTS", value_delimiter = ',', value_name = "HOST:PORT,...")]
+    #[arg(long, global = true, help_heading = CLIENT_OPTIONS, env = "RAFTKV_ENDPOINTS", value_delimiter = ',', value_name = "HOST:PORT,...")]
     pub endpoints: Vec<String>,
     /// How long one operation may take
-    #[arg(long, global = true, env = "RAFTKV_TIMEOUT", value_parser = parse_timeout, default_value = "5s", value_name = "TIME")]
+    #[arg(long, global = true, help_heading = CLIENT_OPTIONS, env = "RAFTKV_TIMEOUT", value_parser = parse_timeout, default_value = "5s", value_name = "TIME")]
     pub timeout: Duration,
-    /// Form of results and errors
-    #[arg(short, long, global = true, value_enum, default_value = "text")]
+    /// Form of results and errors: text, or json (one object, or one per line; errors too, on standard error)
+    #[arg(short, long, global = true, help_heading = CLIENT_OPTIONS, value_enum, default_value = "text", hide_possible_values = true, value_name = "FORM")]
     pub output: Output,
     /// Show a redirect (302 with the leader's address) instead of following it
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = CLIENT_OPTIONS)]
     pub no_redirect: bool,
 }
 
@@ -36,40 +45,56 @@ pub enum Output {
 #[derive(Subcommand, Clone, Debug)]
 pub enum ClientCommand {
     /// Create a key; an existing one is refused
+    #[command(before_help = examples::PUT)]
     Put {
         /// Key
+        #[arg(help = KEY)]
         key: String,
         /// Value
+        #[arg(help = VALUE)]
         value: String,
     },
     /// Create or replace a key
+    #[command(before_help = examples::UPDATE)]
     Update {
         /// Key
+        #[arg(help = KEY)]
         key: String,
         /// Value
+        #[arg(help = VALUE)]
         value: String,
     },
     /// Show a key's value
+    #[command(before_help = examples::GET)]
     Get {
         /// Key
+        #[arg(help = KEY)]
         key: String,
     },
     /// Remove a key
+    #[command(before_help = examples::REMOVE)]
     Remove {
         /// Key
+        #[arg(help = KEY)]
         key: String,
     },
     /// List keys in bytewise order, as of one moment
+    #[command(before_help = examples::SCAN)]
     Scan(ScanArgs),
     /// Load keys from JSON lines
+    #[command(before_help = examples::IMPORT)]
     Import(ImportArgs),
     /// Write keys as JSON lines, sorted by key
+    #[command(before_help = examples::EXPORT)]
     Export(ExportArgs),
     /// Show all nodes, and what is not as it should be
+    #[command(before_help = examples::STATUS)]
     Status,
     /// Run a local cluster for development
+    #[command(before_help = examples::DEV)]
     Dev(DevArgs),
     /// Print a completion script for a shell
+    #[command(before_help = examples::COMPLETION)]
     Completion {
         /// Which shell
         shell: clap_complete::Shell,
@@ -124,7 +149,7 @@ pub struct DevArgs {
     /// What to do; nothing = run a cluster in the foreground
     #[command(subcommand)]
     pub verb: Option<DevVerb>,
-    /// Number of nodes [default: 3, or as the cluster was made]
+    /// Number of nodes: 1, 3, 5, 7 or 9 [default: 3, or as the cluster was made]
     #[arg(long, global = true, value_name = "N")]
     pub nodes: Option<u32>,
     /// Directory of data and logs

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 mod args;
 mod dev;
+mod examples;
 mod exit;
 mod json;
 mod output;
@@ -30,10 +31,15 @@ use report::Report;
 use verbs::Verb;
 
 /// The local cluster of `raftkv dev`, as large as one can be.
-const LOCAL_NODES: u16 = 7;
+const LOCAL_NODES: u16 = 9;
 const LOCAL_BASE_PORT: u16 = 7400;
 /// A cluster that is not there is reported after this.
 const UNREACHABLE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Shows a command line that cannot be read, as `-o json` wants it, and gives the exit code.
+pub fn usage_as_json(what: &str) -> ExitCode {
+    Report::usage(what).show(Output::Json)
+}
 
 /// Runs one client command. `whole` is the complete command line of the binary; `completion` needs it.
 pub fn run(command: ClientCommand, globals: &Globals, whole: clap::Command) -> ExitCode {

@@ -29,7 +29,8 @@ impl Report {
             exit: exit::USAGE,
             effect: Effect::None,
             what: what.into(),
-            hint: "`raftkv --help` shows the forms".to_owned(),
+            hint: "`raftkv --help` shows the commands, `raftkv COMMAND --help` the forms of keys, values and flags"
+                .to_owned(),
             leader: None,
         }
     }

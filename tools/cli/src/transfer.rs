@@ -126,7 +126,7 @@ fn conclude(globals: &Globals, tally: &Tally, wrong: Option<String>, took: Durat
             if tally.duplicates > 0 {
                 let more = if tally.duplicates > tally.named.len() as u64 { ", ..." } else { "" };
                 output::line(&format!(
-                    "{} keys exist and were left alone: {}{more}",
+                    "existing keys left alone: {} ({}{more})",
                     tally.duplicates,
                     tally.named.join(", ")
                 ))?;
@@ -146,7 +146,13 @@ fn conclude(globals: &Globals, tally: &Tally, wrong: Option<String>, took: Durat
         return Err(report);
     }
     match wrong {
-        Some(what) => Err(Report::usage(format!("{what}; the lines before it were imported"))),
+        Some(what) => {
+            let mut report = Report::usage(format!("{what}; the lines before it were imported"));
+            report.hint =
+                r#"a line is {"key":"..","value":".."}, with {"b64":".."} for what is not UTF-8; import may be repeated"#
+                    .to_owned();
+            Err(report)
+        }
         None => Ok(ExitCode::from(code)),
     }
 }
@@ -183,7 +189,7 @@ pub(crate) fn export(client: &mut Client, globals: &Globals, arguments: &ExportA
     let revision = scan.revision().map_or(0, |revision| revision.0);
     if arguments.local {
         match globals.output {
-            Output::Text => eprintln!("{count} keys of this node's own state, applied index {revision}"),
+            Output::Text => eprintln!("keys of this node's own state: {count}; applied index {revision}"),
             Output::Json => eprintln!("{}", json!({ "ok": true, "keys": count, "applied_index": revision })),
         }
     }
