@@ -21,6 +21,8 @@ use state::{Locked, State};
 
 /// A leader serves within this, or something is wrong.
 const READY_WITHIN: Duration = Duration::from_secs(20);
+/// A node that was started again has met the leader within this, usually.
+const LEADER_WITHIN: Duration = Duration::from_secs(3);
 /// A server that was asked to stop has this long.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 /// Between two looks at a condition.
@@ -35,7 +37,7 @@ pub(crate) fn run(arguments: &DevArgs, globals: &Globals) -> Result<ExitCode, Re
         Some(DevVerb::Stop) => {
             let mut locked = existing(arguments)?;
             let stopped = stop_all(&mut locked)?;
-            output::line(&format!("{stopped} nodes stopped; their data stays in {}", arguments.dir.display()))?;
+            output::line(&format!("{} stopped; data stays in {}", nodes(stopped), arguments.dir.display()))?;
             Ok(ExitCode::from(exit::DONE))
         }
         Some(DevVerb::Wipe) => wipe(arguments),
@@ -155,8 +157,8 @@ fn start(arguments: &DevArgs, globals: &Globals) -> Result<ExitCode, Report> {
     let running = state.nodes as usize - started.len();
     let already = if running > 0 { format!(" ({running} ran already)") } else { String::new() };
     output::line(&format!(
-        "{} nodes run{already}, node {leader} leads; data in {}",
-        state.nodes,
+        "running: {}{already}, node {leader} leads; data in {}",
+        nodes(state.nodes as usize),
         arguments.dir.display()
     ))?;
     output::line(&next_steps(state, &arguments.dir, leader, true))?;
@@ -169,6 +171,7 @@ fn foreground(arguments: &DevArgs, globals: &Globals) -> Result<ExitCode, Report
     let mut locked = open_or_make(arguments)?;
     let mut children = start_missing(&mut locked, Outlives::Nobody)?;
     let state = locked.state().clone();
+    let ran = state.nodes as usize - children.len();
     // Other terminals may kill and restart from here on.
     drop(locked);
     let ready = wait_until_ready(globals, &state, &arguments.dir);
@@ -180,17 +183,20 @@ fn foreground(arguments: &DevArgs, globals: &Globals) -> Result<ExitCode, Report
         }
     };
     let ports: Vec<String> = state.endpoints();
-    output::line(&format!("raftkv: {} nodes, ready in {:.2} s", state.nodes, began.elapsed().as_secs_f64()))?;
+    output::line(&format!("raftkv: {}, ready in {:.2} s", nodes(state.nodes as usize), began.elapsed().as_secs_f64()))?;
     output::line(&format!("  clients  {}", ports.join("  ")))?;
     output::line(&format!("  leader   node {leader}"))?;
     output::line(&format!("  data     {} (kept between runs; logs beside it)", arguments.dir.display()))?;
+    if ran > 0 {
+        output::line(&format!("  note     {ran} of the nodes ran already; Ctrl-C stops them too"))?;
+    }
     output::line(&next_steps(&state, &arguments.dir, leader, false))?;
     output::line("Ctrl-C stops the cluster.")?;
     while signals.wait() == signals::Event::Child {
         report_ended(arguments, &mut children)?;
     }
     let stopped = stop_and_reap(arguments, &mut children)?;
-    output::line(&format!("\n{stopped} nodes stopped; data stays in {}", arguments.dir.display()))?;
+    output::line(&format!("\n{} stopped; data stays in {}", nodes(stopped), arguments.dir.display()))?;
     Ok(ExitCode::from(exit::DONE))
 }
 
@@ -334,11 +340,16 @@ fn restart(arguments: &DevArgs, globals: &Globals, node: u32) -> Result<ExitCode
     let (state, address) = (locked.state(), locked.state().endpoint(node));
     let probe = Globals { timeout: Duration::from_millis(500), ..globals.clone() };
     let deadline = Instant::now() + READY_WITHIN;
+    // It belongs to the cluster again once it knows the leader; without a quorum there is none to wait for.
+    let in_its_cluster = Instant::now() + LEADER_WITHIN;
+    let quorum = (0..state.nodes).filter(|node| state.running(*node).is_some()).count() > state.nodes as usize / 2;
     loop {
         let mut client = crate::client_of(&probe, vec![address.clone()])?;
-        if client.status_of(&address).is_ok() {
-            output::line(&format!("node {node} runs again at {address}"))?;
-            return Ok(ExitCode::from(exit::DONE));
+        if let Ok(status) = client.status_of(&address) {
+            if status.leader.is_some() || !quorum || Instant::now() >= in_its_cluster {
+                output::line(&format!("node {node} runs again at {address}"))?;
+                return Ok(ExitCode::from(exit::DONE));
+            }
         }
         if state.running(node).is_none() || Instant::now() >= deadline {
             let tail = process::log_tail(locked.dir(), node);
@@ -349,6 +360,10 @@ fn restart(arguments: &DevArgs, globals: &Globals, node: u32) -> Result<ExitCode
         }
         std::thread::sleep(LOOK_EVERY);
     }
+}
+
+fn nodes(count: usize) -> String {
+    format!("{count} {}", if count == 1 { "node" } else { "nodes" })
 }
 
 fn dir_flag(dir: &Path) -> String {
@@ -368,7 +383,7 @@ fn next_steps(state: &State, dir: &Path, leader: u32, background: bool) -> Strin
     let flag = dir_flag(dir);
     let more = if background { format!("\n  raftkv dev stop{flag}") } else { String::new() };
     format!(
-        "Try{}:\n{}  raftkv put hello raftkv && raftkv get hello\n  raftkv status\n  raftkv dev kill {leader}{flag} && raftkv update hello again && raftkv dev restart {leader}{flag}{more}",
+        "Try{}:\n{}  raftkv update hello raftkv && raftkv get hello\n  raftkv status\n  raftkv dev kill {leader}{flag} && raftkv update hello again && raftkv dev restart {leader}{flag}{more}",
         if background { "" } else { ", in another terminal" },
         String::from_utf8_lossy(&text),
     )

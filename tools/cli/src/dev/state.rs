@@ -56,6 +56,9 @@ impl State {
         let dir = dir.canonicalize()?;
         let lock = lock(&dir)?;
         let found = Self::read(&dir)?;
+        // A cluster that never started (its ports were taken, say) holds nobody to its numbers.
+        let has_data = |state: &Self| (0..state.nodes).any(|node| dir.join(format!("node-{node}")).exists());
+        let found = found.filter(|state| !state.processes.is_empty() || has_data(state));
         let is_new = found.is_none();
         let state = found.unwrap_or(Self { nodes, base_port, processes: Vec::new() });
         let locked = Locked { dir, state, _lock: lock };
@@ -181,6 +184,19 @@ mod tests {
             locked.state().peers(),
             "0=127.0.0.1:7400/127.0.0.1:7401,1=127.0.0.1:7410/127.0.0.1:7411,2=127.0.0.1:7420/127.0.0.1:7421"
         );
+    }
+
+    #[test]
+    fn a_cluster_that_never_started_can_be_made_anew_with_other_numbers() {
+        let dir = tempfile::tempdir().expect("a directory");
+        drop(State::open_or_make(dir.path(), 3, 7400).expect("made"));
+        let numbers = |nodes, port| {
+            let locked = State::open_or_make(dir.path(), nodes, port).expect("made");
+            (locked.state().nodes, locked.state().base_port)
+        };
+        assert_eq!(numbers(5, 7600), (5, 7600));
+        fs::create_dir(dir.path().join("node-0")).expect("a directory");
+        assert_eq!(numbers(3, 7400), (5, 7600), "there is data");
     }
 
     #[test]
