@@ -109,6 +109,10 @@ pub fn run(args: BenchArgs, environment: &Environment) -> ExitCode {
             if report.measured.completed() > 0 {
                 ExitCode::SUCCESS
             } else {
+                eprintln!(
+                    "raftkv: nothing was answered; is a cluster running? `raftkv dev` starts a local one; \
+                     --endpoints or RAFTKV_ENDPOINTS say where"
+                );
                 ExitCode::FAILURE
             }
         }
