@@ -124,8 +124,11 @@ pub const RAFT_READS_WAITING_MAX: usize = 64 * 1024;
 
 /// Recent entries that Raft keeps in memory for its followers, in bytes; the rest is read from the log by the bulk worker.
 pub const RAFT_TAIL_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Bytes that a leader has appended and not committed; at this bound the reading of clients pauses (C-26).
-pub const RAFT_UNCOMMITTED_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Bytes that a leader has appended and that are not committed, or not durable on itself; at this bound the reading of
+/// clients pauses (C-26).
+pub const RAFT_UNCOMMITTED_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bytes after which no more appends join a group: a sync that takes long looks like a disk that hangs (C-13).
+pub const WAL_GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Times that effects are derived before sockets are looked at again: applying a long log must not silence a leader.
 pub const EFFECT_ROUNDS_MAX: usize = 8;
 /// Nothing appended for so long, in milliseconds: the empty Batch is due (C-3).

@@ -20,6 +20,8 @@ pub(super) struct Log {
     last_log_time: LogTime,
     /// The last entry that an append has taken along.
     handed: Index,
+    /// Bytes of the entries that no append has taken along.
+    unhanded_bytes: usize,
     /// Appends under way, oldest first (C-10).
     in_flight: VecDeque<InFlight>,
     durable: Index,
@@ -33,6 +35,8 @@ struct InFlight {
     sequence: AppendSequence,
     first: Index,
     last: Index,
+    /// Of the entries that it took along, cut or not.
+    bytes: usize,
     since: Time,
 }
 
@@ -61,6 +65,7 @@ impl Log {
             last_chain,
             last_log_time,
             handed,
+            unhanded_bytes: 0,
             in_flight,
             durable,
             completed: Time(0),
@@ -147,6 +152,7 @@ impl Log {
         }
         (self.last, self.last_chain, self.last_log_time) = (id, entry.header.chain, entry.header.log_time);
         self.tail_bytes += bytes_of(&entry);
+        self.unhanded_bytes += bytes_of(&entry);
         self.tail.push_back(entry);
     }
 
@@ -157,6 +163,9 @@ impl Log {
         while self.tail.back().is_some_and(|entry| entry.header.id.index > keep.index) {
             let entry = self.tail.pop_back().expect("looked at");
             self.tail_bytes -= bytes_of(&entry);
+            if entry.header.id.index > self.handed {
+                self.unhanded_bytes -= bytes_of(&entry);
+            }
         }
         while self.runs.last().is_some_and(|run| run.first > keep.index) {
             self.runs.pop();
@@ -175,7 +184,8 @@ impl Log {
         let skip = usize::try_from(first.0 - self.tail_first().0).expect("a tail fits memory");
         let entries: Vec<Entry> = self.tail.iter().skip(skip).cloned().collect();
         self.handed = self.last.index;
-        self.in_flight.push_back(InFlight { sequence, first, last: self.handed, since: now });
+        let bytes = std::mem::take(&mut self.unhanded_bytes);
+        self.in_flight.push_back(InFlight { sequence, first, last: self.handed, bytes, since: now });
         entries
     }
 
@@ -201,6 +211,11 @@ impl Log {
     /// Since when appends have been under way and none was completed: slow is not hung (C-13).
     pub(super) fn waiting_since(&self) -> Option<Time> {
         self.in_flight.front().map(|append| append.since.max(self.completed))
+    }
+
+    /// Bytes of the entries that are not durable; none of them can leave memory.
+    pub(super) fn undurable_bytes(&self) -> usize {
+        self.unhanded_bytes + self.in_flight.iter().map(|append| append.bytes).sum::<usize>()
     }
 
     /// Drops the oldest entries from memory: durable ones at or below `keep_above`, while there are more than `bytes_max`.

@@ -32,7 +32,7 @@ pub struct Settings {
     pub inflight_messages_max: usize,
     /// Bytes of durable entries kept in memory.
     pub tail_bytes_max: usize,
-    /// Bytes proposed and not committed (C-26).
+    /// Bytes proposed and not committed, or not durable on the leader itself (C-26).
     pub uncommitted_bytes_max: usize,
     /// For timeouts and read contexts; another one in each process.
     pub seed: u64,
@@ -147,7 +147,7 @@ pub enum ProposeError {
         /// Who does, as far as it knows.
         leader: Option<NodeId>,
     },
-    /// Too many bytes are proposed and not committed (C-26): try again when some are.
+    /// Too many bytes are proposed and not committed, or not durable here (C-26): try again when some are.
     Full,
 }
 

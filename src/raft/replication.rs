@@ -21,7 +21,9 @@ impl Raft {
             return Err(ProposeError::NotLeader { leader: leader_known });
         };
         let bytes = HEADER_BYTES + proposal.body.len();
-        if leader.uncommitted_bytes >= self.settings.uncommitted_bytes_max {
+        // What the others have committed may still wait for the own disk, and then for memory: the slower of both counts.
+        let waiting = leader.uncommitted_bytes.max(self.log.undurable_bytes());
+        if waiting >= self.settings.uncommitted_bytes_max {
             return Err(ProposeError::Full);
         }
         let id = EntryId { term, index: self.log.last().index.next() };

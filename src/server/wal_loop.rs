@@ -1,11 +1,13 @@
 //! The thread that owns the log's files: everything queued goes into one group, a group costs one sync, and what waits
 //! for a sync rides in its append and leaves this thread only after it (C-10). A failed sync ends the process (C-6).
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use log::warn;
 use protocol::message::Envelope;
+use protocol::Entry;
 
 use super::stop::StopSwitch;
 use super::system;
@@ -63,9 +65,10 @@ impl WalLoop {
         let mut written = WriteAmplification::new(self.wal.write_stats());
         let preparer = self.wal.preparer();
         let mut group = Vec::new();
+        let mut queue = VecDeque::new();
         let mut last_commit = system::now();
         loop {
-            self.take(&mut group);
+            self.take(&mut queue, &mut group);
             if group.is_empty() {
                 if self.stop.is_asked() {
                     return;
@@ -79,16 +82,21 @@ impl WalLoop {
         }
     }
 
-    /// Moves all that is queued into the group. The batch vectors go back before the sync, so that they fill during it.
-    fn take(&mut self, group: &mut Vec<InGroup>) {
+    /// Moves what is queued into the group, as much as one sync should carry. The batch vectors go back before the sync,
+    /// so that they fill during it.
+    fn take(&mut self, queue: &mut VecDeque<Queued>, group: &mut Vec<InGroup>) {
         while let Some(mut batch) = self.appends.take() {
-            for Queued { append, at } in batch.drain(..) {
-                let Append { sequence, hard_state, format, entries, waiting } = append;
-                self.recorder.count(Counter::Appends);
-                self.recorder.add(Counter::EntriesAppended, entries.len() as u64);
-                self.wal.push(hard_state, format.as_ref(), &entries).unwrap_or_else(|error| fail(&error));
-                group.push(InGroup { sequence, waiting, at });
-            }
+            queue.extend(batch.drain(..));
+        }
+        let mut bytes = 0;
+        while bytes < limits::WAL_GROUP_BYTES_MAX {
+            let Some(Queued { append, at }) = queue.pop_front() else { return };
+            let Append { sequence, hard_state, format, entries, waiting } = append;
+            bytes += entries.iter().map(Entry::encoded_len).sum::<usize>();
+            self.recorder.count(Counter::Appends);
+            self.recorder.add(Counter::EntriesAppended, entries.len() as u64);
+            self.wal.push(hard_state, format.as_ref(), &entries).unwrap_or_else(|error| fail(&error));
+            group.push(InGroup { sequence, waiting, at });
         }
     }
 

@@ -400,3 +400,25 @@ fn c26_uncommitted_bytes_are_bounded() {
     net.say(1, 0, 1, reply(1, last));
     net.propose_bytes(0, body).expect("room again");
 }
+
+/// What the followers have committed still waits for the leader's own slow disk, in its memory: that is bounded, too.
+#[test]
+fn c26_bytes_that_wait_for_the_own_disk_are_bounded() {
+    let mut net = Net::lone_leader(3, Image::default(), |settings| settings.uncommitted_bytes_max = 10 * 164);
+    let body = bytes::Bytes::from(vec![1; 100]);
+    net.node_mut(0).disk_held = true;
+    let mut taken = 0;
+    while net.propose_bytes(0, body.clone()).is_ok() {
+        taken += 1;
+        let last = net.last_index(0).0;
+        net.settle();
+        net.say(1, 0, 1, reply(1, last));
+        net.say(2, 0, 1, reply(1, last));
+        net.settle();
+        assert_eq!(net.commit(0), last, "committed without the leader's disk");
+        assert!(taken < 100, "bounded by nothing");
+    }
+    assert!((9..=10).contains(&taken), "{taken}");
+    net.release_disk(0);
+    net.propose_bytes(0, body).expect("room again");
+}
