@@ -21,12 +21,7 @@ pub(crate) struct Link {
     id: ConnectionId,
     stream: TcpStream,
     welcome: bool,
-    out: Vec<u8>,
-    written: usize,
-    /// Where each queued request ends in `out`.
-    ends: VecDeque<(usize, RequestId)>,
-    /// The last request whose whole frame the system has taken.
-    sent: RequestId,
+    out: Outbox,
     input: Vec<u8>,
     filled: usize,
     parsed: usize,
@@ -34,6 +29,17 @@ pub(crate) struct Link {
     drained: bool,
     /// The other side has closed: read on until the end shows, no further event will tell.
     closing: bool,
+}
+
+/// Requests on their way out.
+#[derive(Debug, Default)]
+struct Outbox {
+    bytes: Vec<u8>,
+    written: usize,
+    /// Where each queued request ends in `bytes`.
+    ends: VecDeque<(usize, RequestId)>,
+    /// The last request whose whole frame the system has taken.
+    sent: RequestId,
 }
 
 /// What a connection brought.
@@ -65,18 +71,14 @@ impl Link {
         let _ = stream.set_nodelay(true);
         let token = mio::Token(id.endpoint.0 as usize);
         registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
-        let mut out = Vec::with_capacity(READ_BYTES);
-        Hello::client().encode(&mut out);
-        let (ends, sent) = (VecDeque::new(), RequestId(0));
+        let mut out = Outbox { bytes: Vec::with_capacity(READ_BYTES), ..Outbox::default() };
+        Hello::client().encode(&mut out.bytes);
         let input = vec![0; READ_BYTES];
         Ok(Self {
             id,
             stream,
             welcome: false,
             out,
-            written: 0,
-            ends,
-            sent,
             input,
             filled: 0,
             parsed: 0,
@@ -91,7 +93,7 @@ impl Link {
 
     /// The last request that may have arrived.
     pub(crate) fn sent(&self) -> RequestId {
-        self.sent
+        self.out.sent
     }
 
     /// An event said that the other side has closed.
@@ -101,30 +103,12 @@ impl Link {
 
     /// Queues a request.
     pub(crate) fn push(&mut self, request: RequestId, encode: impl FnOnce(&mut Vec<u8>)) {
-        encode(&mut self.out);
-        self.ends.push_back((self.out.len(), request));
+        self.out.push(request, encode);
     }
 
     /// Writes what is queued, as far as the socket takes it.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
-        while self.written < self.out.len() {
-            match self.stream.write(&self.out[self.written..]) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(bytes) => self.written += bytes,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // Also while the connection is still opening.
-                Err(error) if is_not_yet(&error) => break,
-                Err(error) => return Err(error),
-            }
-        }
-        while self.ends.front().is_some_and(|(end, _)| *end <= self.written) {
-            self.sent = self.ends.pop_front().expect("looked at").1;
-        }
-        if self.written == self.out.len() {
-            self.out.clear();
-            self.written = 0;
-        }
-        Ok(())
+        self.out.flush(&mut self.stream)
     }
 
     /// The next thing that the connection brings.
@@ -188,6 +172,75 @@ impl Link {
     }
 }
 
+impl Outbox {
+    fn push(&mut self, request: RequestId, encode: impl FnOnce(&mut Vec<u8>)) {
+        encode(&mut self.bytes);
+        self.ends.push_back((self.bytes.len(), request));
+    }
+
+    fn flush(&mut self, stream: &mut impl Write) -> io::Result<()> {
+        let result = self.write(stream);
+        // Also after an error: what the system took before it may have arrived, and been executed.
+        while self.ends.front().is_some_and(|(end, _)| *end <= self.written) {
+            self.sent = self.ends.pop_front().expect("looked at").1;
+        }
+        if self.written == self.bytes.len() {
+            self.bytes.clear();
+            self.written = 0;
+        }
+        result
+    }
+
+    fn write(&mut self, stream: &mut impl Write) -> io::Result<()> {
+        while self.written < self.bytes.len() {
+            match stream.write(&self.bytes[self.written..]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(bytes) => self.written += bytes,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // Also while the connection is still opening.
+                Err(error) if is_not_yet(&error) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
 fn is_not_yet(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::NotConnected)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes so many bytes, then fails.
+    struct Breaks(usize);
+
+    impl Write for Breaks {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let taken = bytes.len().min(self.0);
+            self.0 -= taken;
+            if taken == 0 {
+                return Err(io::ErrorKind::ConnectionReset.into());
+            }
+            Ok(taken)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn c23_a_frame_that_was_taken_before_the_connection_broke_counts_as_sent() {
+        for (taken, sent) in [(0, 0), (9, 0), (10, 1), (19, 1), (20, 2), (29, 2)] {
+            let mut out = Outbox::default();
+            for request in 1..=3 {
+                out.push(RequestId(request), |bytes| bytes.extend_from_slice(&[7; 10]));
+            }
+            out.flush(&mut Breaks(taken)).expect_err("it breaks");
+            assert_eq!(out.sent, RequestId(sent), "after {taken} bytes");
+        }
+    }
 }

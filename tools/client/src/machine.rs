@@ -454,6 +454,8 @@ impl Machine {
                 operation.uncertain |= operation.kind == Kind::Repeatable;
                 self.refused(operation, now);
             }
+            // This attempt was not executed; an earlier one may have been (C-24).
+            Status::Redirect | Status::NotExecuted if operation.uncertain => self.fail(operation),
             _ => self.answered(operation, connection.endpoint),
         }
     }

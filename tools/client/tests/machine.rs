@@ -246,6 +246,20 @@ fn a_repeated_write_that_is_refused_in_the_end_stays_unknown() {
     assert_eq!((end.status, end.effect), (Status::Unknown, Effect::Unknown));
 }
 
+/// The last attempt's "not executed" says nothing of an earlier attempt whose outcome is not known (C-24).
+#[test]
+fn c24_a_refused_attempt_does_not_make_an_uncertain_write_certain() {
+    let refusals = [(Status::NotExecuted, Reason::Deadline), (Status::Redirect, Reason::NotLeader)];
+    for (status, reason) in refusals {
+        let mut rig = Rig::with(|settings| Settings { follow_redirects: status != Status::Redirect, ..settings });
+        let sent = rig.sent(Kind::Repeatable);
+        let connection = connect(&rig.close(sent.0, sent.1));
+        let sent = send(&rig.step(Input::Connected(connection)));
+        let end = failure(&rig.reply(sent, status, reason, None));
+        assert_eq!((end.status, end.effect, end.attempts), (Status::Unknown, Effect::Unknown, 2), "{status:?}");
+    }
+}
+
 #[test]
 fn a_read_of_a_node_that_says_nothing_goes_to_another() {
     let mut rig = Rig::new();
