@@ -3,10 +3,12 @@
 
 mod support;
 
+use std::io::Write as _;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use support::load::Load;
-use support::{wait_for, Cluster, Setup};
+use support::{raftkv, wait_for, Cluster, Setup};
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -251,4 +253,24 @@ fn a_log_that_is_cut_under_its_map_ends_the_process_with_74() {
     cluster.start_node(away);
     assert_eq!(cluster.wait_exit(leader, LONG), Some(74));
     wait_for(LONG, "the others serve", || cluster.cli(&["update", "after", "1"]).status.success().then_some(()));
+}
+
+/// What comes out of a slow pipe is imported at once, not when the pipe ends or enough has come together.
+#[test]
+fn an_import_does_not_wait_for_more_input() {
+    let cluster = Cluster::start("slow-import", 1);
+    let mut import = Command::new(raftkv())
+        .args(["--endpoints", &cluster.endpoints(), "import", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the client runs");
+    let mut input = import.stdin.take().expect("a pipe");
+    for key in ["first", "second"] {
+        writeln!(input, "{{\"key\":\"{key}\",\"value\":\"v\"}}").expect("the import reads");
+        wait_for(LONG, "the record is there", || cluster.cli(&["get", key]).status.success().then_some(()));
+    }
+    drop(input);
+    let output = import.wait_with_output().expect("the import ends");
+    assert!(text(&output.stdout).starts_with("imported 2 keys"), "{}", text(&output.stdout));
 }

@@ -1,9 +1,11 @@
 //! import and export: one JSON object per line, in bounded memory.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
 use client::{Client, Completion, Error, ScanOptions, Submission, Token};
@@ -34,20 +36,59 @@ struct Tally {
     failed: Option<(Vec<u8>, Error)>,
 }
 
+/// Records on their way. No two of them have the same key: repeated after an unknown outcome, or sent to another node,
+/// an earlier record would overtake and replace a later one.
+#[derive(Debug, Default)]
+struct InFlight {
+    keys: BTreeMap<u64, Vec<u8>>,
+    busy: BTreeSet<Vec<u8>>,
+}
+
+impl InFlight {
+    fn has_room(&self, key: &[u8]) -> bool {
+        self.keys.len() < DEPTH && !self.busy.contains(key)
+    }
+
+    fn begin(&mut self, number: u64, key: &[u8]) {
+        self.keys.insert(number, key.to_vec());
+        self.busy.insert(key.to_vec());
+    }
+
+    fn end(&mut self, number: u64) -> Vec<u8> {
+        let key = self.keys.remove(&number).expect("a record ends once");
+        self.busy.remove(&key);
+        key
+    }
+}
+
 pub(crate) fn import(client: &mut Client, globals: &Globals, arguments: &ImportArgs) -> Result<ExitCode, Report> {
-    let (mut input, size) = open(arguments.file.as_deref())?;
+    let (input, size) = open(arguments.file.as_deref())?;
+    let lines = lines_of(input);
     let timeout = Some(globals.timeout.max(PATIENCE_MIN));
-    let (mut tally, mut line, mut number, mut read) = (Tally::default(), String::new(), 0_u64, 0_u64);
-    let mut keys = std::collections::BTreeMap::new();
+    let (mut tally, mut number, mut read) = (Tally::default(), 0_u64, 0_u64);
+    let mut in_flight = InFlight::default();
     let mut progress = Progress::new(size);
     let wrong = loop {
-        line.clear();
-        match input.read_line(&mut line) {
-            Ok(0) => break None,
-            Ok(bytes) => read += bytes as u64,
-            Err(error) => break Some(format!("line {}: {error}", number + 1)),
-        }
+        // Input may be slow: what was read before goes on meanwhile.
+        let line = match lines.try_recv() {
+            Err(TryRecvError::Empty) if client.pipeline().pending() > 0 => {
+                settle(client, &mut tally, &mut in_flight)?;
+                progress.show(tally.done, read);
+                if tally.failed.is_some() {
+                    break None;
+                }
+                continue;
+            }
+            Err(TryRecvError::Empty) => lines.recv().ok(),
+            line => line.ok(),
+        };
         number += 1;
+        let line = match line {
+            None => break None,
+            Some(Err(error)) => break Some(format!("line {number}: {error}")),
+            Some(Ok(line)) => line,
+        };
+        read += line.len() as u64;
         if line.trim().is_empty() {
             continue;
         }
@@ -56,29 +97,48 @@ pub(crate) fn import(client: &mut Client, globals: &Globals, arguments: &ImportA
             Err(error) => break Some(format!("line {number}: {error}")),
         };
         let (key, value) = (key.as_slice(), value.as_slice());
-        let command = if arguments.create { Command::Put { key, value } } else { Command::Update { key, value } };
-        let submission = Submission::new(Token(number), Request::Write(command));
-        client.pipeline().submit(Submission { repeatable: !arguments.create, timeout, ..submission });
-        tally.bytes += (key.len() + value.len()) as u64;
-        keys.insert(number, key.to_vec());
-        while client.pipeline().pending() >= DEPTH && tally.failed.is_none() {
-            settle(client, &mut tally, &mut keys)?;
+        while !in_flight.has_room(key) && tally.failed.is_none() {
+            settle(client, &mut tally, &mut in_flight)?;
             progress.show(tally.done, read);
         }
         if tally.failed.is_some() {
             break None;
         }
+        let command = if arguments.create { Command::Put { key, value } } else { Command::Update { key, value } };
+        let submission = Submission::new(Token(number), Request::Write(command));
+        client.pipeline().submit(Submission { repeatable: !arguments.create, timeout, ..submission });
+        tally.bytes += (key.len() + value.len()) as u64;
+        in_flight.begin(number, key);
     };
     // What was read is finished, whatever came after it.
     while client.pipeline().pending() > 0 {
-        settle(client, &mut tally, &mut keys)?;
+        settle(client, &mut tally, &mut in_flight)?;
         progress.show(tally.done, read);
     }
     progress.clear();
     conclude(globals, &tally, wrong, progress.started.elapsed())
 }
 
-fn open(file: Option<&Path>) -> Result<(Box<dyn BufRead>, Option<u64>), Report> {
+/// Reads ahead on a thread of its own: a read from a pipe may wait for hours.
+fn lines_of(mut input: Box<dyn BufRead + Send>) -> Receiver<std::io::Result<String>> {
+    let (sender, lines) = std::sync::mpsc::sync_channel(DEPTH);
+    std::thread::spawn(move || loop {
+        let mut line = String::new();
+        let read = match input.read_line(&mut line) {
+            Ok(0) => return,
+            Ok(_) => Ok(line),
+            Err(error) => Err(error),
+        };
+        let failed = read.is_err();
+        // Nobody listens any more: the import has ended.
+        if sender.send(read).is_err() || failed {
+            return;
+        }
+    });
+    lines
+}
+
+fn open(file: Option<&Path>) -> Result<(Box<dyn BufRead + Send>, Option<u64>), Report> {
     match file.filter(|file| *file != Path::new("-")) {
         None => Ok((Box::new(BufReader::new(std::io::stdin())), None)),
         Some(path) => {
@@ -91,13 +151,9 @@ fn open(file: Option<&Path>) -> Result<(Box<dyn BufRead>, Option<u64>), Report> 
 }
 
 /// Waits for some ends and counts them.
-fn settle(
-    client: &mut Client,
-    tally: &mut Tally,
-    keys: &mut std::collections::BTreeMap<u64, Vec<u8>>,
-) -> Result<(), Report> {
+fn settle(client: &mut Client, tally: &mut Tally, in_flight: &mut InFlight) -> Result<(), Report> {
     let mut done = |completion: Completion<'_>| {
-        let key = keys.remove(&completion.token.0).expect("a record ends once");
+        let key = in_flight.end(completion.token.0);
         match completion.result {
             Ok(_) => tally.done += 1,
             Err(error) if error.status == Status::Exists => {
@@ -247,6 +303,17 @@ fn bar(records: u64, bytes: u64, size: Option<u64>, took: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_record_waits_for_the_earlier_one_of_its_key() {
+        let mut in_flight = InFlight::default();
+        in_flight.begin(1, b"a");
+        assert!(in_flight.has_room(b"b") && !in_flight.has_room(b"a"));
+        assert_eq!(in_flight.end(1), b"a");
+        assert!(in_flight.has_room(b"a"));
+        (0..DEPTH as u64).for_each(|number| in_flight.begin(number, &number.to_le_bytes()));
+        assert!(!in_flight.has_room(b"a"));
+    }
 
     #[test]
     fn the_bar_shows_part_rate_and_time_left() {

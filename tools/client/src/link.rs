@@ -74,17 +74,7 @@ impl Link {
         let mut out = Outbox { bytes: Vec::with_capacity(READ_BYTES), ..Outbox::default() };
         Hello::client().encode(&mut out.bytes);
         let input = vec![0; READ_BYTES];
-        Ok(Self {
-            id,
-            stream,
-            welcome: false,
-            out,
-            input,
-            filled: 0,
-            parsed: 0,
-            drained: false,
-            closing: false,
-        })
+        Ok(Self { id, stream, welcome: false, out, input, filled: 0, parsed: 0, drained: false, closing: false })
     }
 
     pub(crate) fn id(&self) -> ConnectionId {
