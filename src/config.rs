@@ -80,7 +80,7 @@ settings! {
     /// Log to this file instead of standard error
     #[arg(long, env = "RAFTKV_LOG_FILE", value_name = "FILE")]
     log_file: PathBuf,
-    /// Size of one file of the log [default: 64MiB]
+    /// Size of one file of the log [default: 16MiB]
     #[arg(long, env = "RAFTKV_SEGMENT_BYTES", value_name = "SIZE")]
     segment_bytes: Size,
     /// Longest key [default: 4KiB]

@@ -42,8 +42,9 @@ impl Wanted {
     pub(super) fn build<'a>(&self, range: impl Iterator<Item = Item<'a>>) -> Built<'a> {
         let keys_max = match (self.limit, self.count_only) {
             (0, true) => limits::PAGE_COUNTED_KEYS_MAX,
+            (limit, true) => u64::from(limit).min(limits::PAGE_COUNTED_KEYS_MAX),
             (0, false) => u64::MAX,
-            (limit, _) => u64::from(limit),
+            (limit, false) => u64::from(limit),
         };
         let mut built = Built { items: Vec::new(), count: 0, resume: None };
         let mut bytes = 0;
@@ -102,6 +103,17 @@ mod tests {
         let page = wanted(3, false).build(items(&["a", "b", "c"], b"v"));
         assert!(page.is_last());
         assert_eq!(page.into_page(None).items.len(), 3);
+    }
+
+    #[test]
+    fn a_counted_page_is_bounded_whatever_the_limit() {
+        let keys: Vec<String> = (0..=limits::PAGE_COUNTED_KEYS_MAX).map(|key| format!("{key:09}")).collect();
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        for limit in [0, u32::MAX] {
+            let page = wanted(limit, true).build(items(&keys, b"v"));
+            assert_eq!(page.count, limits::PAGE_COUNTED_KEYS_MAX, "limit {limit}");
+            assert!(!page.is_last());
+        }
     }
 
     #[test]
