@@ -146,6 +146,11 @@ pub const POOL_CLASS_BYTES: [usize; 4] = [16 * 1024, 64 * 1024, 256 * 1024, 1024
 
 /// Open connections of one io thread; beyond, new ones are closed at once.
 pub const CLIENT_CONNECTIONS_MAX: usize = 16 * 1024;
+/// Open files that clients leave alone, besides two per io thread: the log and its next segment, the meta files, the peers
+/// and strangers at their port, polls and wakers. A log that cannot open its next segment ends the process.
+pub const OPEN_FILES_KEPT: usize = 128;
+/// Open files, where the system does not say how many there may be.
+pub const OPEN_FILES_ASSUMED: usize = 1024;
 /// A connection that has not said HELLO, or has not completed a frame it began, after so long is closed, in milliseconds.
 pub const CLIENT_PATIENCE_MS: u64 = 30_000;
 /// A client that takes none of its replies for so long is disconnected, in milliseconds.

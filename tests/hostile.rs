@@ -6,6 +6,7 @@ mod support;
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::os::unix::process::CommandExt as _;
 use std::time::{Duration, Instant};
 
 use protocol::command::Command;
@@ -14,7 +15,8 @@ use protocol::frame;
 use protocol::reply::{Reply, ReplyBody, Status};
 use protocol::request::{Request, RequestHeader};
 use protocol::RequestId;
-use support::{Cluster, Setup};
+use support::load::Load;
+use support::{wait_for, Cluster, Setup};
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -279,4 +281,37 @@ fn c26_requests_beyond_the_credits_wait_and_are_answered() {
         assert!(seen.insert(number), "{number} is answered once");
     }
     writer.join().expect("all was sent");
+}
+
+/// More connections than the process may open files: the log still gets its next segments, and known clients go on.
+#[test]
+fn idle_connections_do_not_take_the_logs_files() {
+    let setup = Setup { flags: vec!["--segment-bytes".to_owned(), "64KiB".to_owned()], ..Setup::default() };
+    let cluster = Cluster::prepare("many-connections", 1, setup);
+    let mut command = cluster.command(0);
+    // SAFETY: setrlimit is async-signal-safe, takes a valid rlimit, and nothing is allocated between fork and exec.
+    unsafe {
+        command.pre_exec(|| {
+            let limit = libc::rlimit { rlim_cur: 256, rlim_max: 256 };
+            match libc::setrlimit(libc::RLIMIT_NOFILE, &limit) {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            }
+        });
+    }
+    let mut server = command.spawn().expect("the server starts");
+    cluster.wait_for_leader();
+    let load = Load::start(&cluster, "k", 16, u64::MAX);
+    load.wait_for_more(100, LONG);
+    let address = cluster.ports.client(0).parse().expect("an address");
+    let idle: Vec<TcpStream> =
+        (0..600).map_while(|_| TcpStream::connect_timeout(&address, Duration::from_secs(2)).ok()).collect();
+    // At some hundred bytes each, this takes several segments.
+    load.wait_for_more(3000, LONG);
+    assert!(server.try_wait().expect("a child can be asked").is_none(), "the server has ended");
+    drop(idle);
+    wait_for(LONG, "new clients are served again", || cluster.leader());
+    load.finish().check(&cluster);
+    server.kill().expect("it runs");
+    server.wait().expect("it ends");
 }

@@ -66,6 +66,8 @@ pub(super) struct Parts {
     pub(super) source: Source,
     /// Open connections of each io thread.
     pub(super) connections: Arc<[AtomicUsize]>,
+    /// How many may be open, over all io threads.
+    pub(super) clients_max: usize,
     pub(super) reader: Reader,
     /// Shared by all io threads.
     pub(super) pool: Pool,
@@ -89,6 +91,7 @@ struct IoLoop {
     source: Source,
     completions: Receiver<Vec<Completion>>,
     counts: Arc<[AtomicUsize]>,
+    clients_max: usize,
     reader: Reader,
     pool: Pool,
     /// The largest frame that a client may send.
@@ -125,6 +128,7 @@ impl IoLoop {
             source: parts.source,
             completions: parts.completions,
             counts: parts.connections,
+            clients_max: parts.clients_max,
             reader: parts.reader,
             pool: parts.pool,
             frame_bytes_max,
@@ -235,7 +239,8 @@ impl IoLoop {
         match &mut self.source {
             Source::Listener { listener, others } => {
                 if std::mem::take(&mut self.acceptable) {
-                    accept(listener, others, &self.counts, &mut adopted);
+                    let refused = accept(listener, others, &self.counts, self.clients_max, &mut adopted);
+                    self.desk.recorder.add(Counter::ClientConnectionsRefused, refused);
                 }
                 for other in others {
                     other.flush();
@@ -302,16 +307,24 @@ impl IoLoop {
     }
 }
 
-/// Takes all waiting sockets; each goes to the loop with the fewest connections.
+/// Takes all waiting sockets; each goes to the loop with the fewest connections. What is beyond `clients_max` is closed,
+/// and counted.
 fn accept(
     listener: &TcpListener,
     others: &mut [Sender<Vec<TcpStream>>],
     counts: &[AtomicUsize],
+    clients_max: usize,
     adopted: &mut Vec<TcpStream>,
-) {
+) -> u64 {
+    let mut refused = 0;
     loop {
         match listener.accept() {
             Ok((stream, _)) => {
+                if counts.iter().map(|count| count.load(Ordering::Relaxed)).sum::<usize>() >= clients_max {
+                    drop(stream);
+                    refused += 1;
+                    continue;
+                }
                 let fewest = (0..counts.len()).min_by_key(|i| counts[*i].load(Ordering::Relaxed)).unwrap_or(0);
                 counts[fewest].fetch_add(1, Ordering::Relaxed);
                 match fewest.checked_sub(1) {
@@ -319,12 +332,12 @@ fn accept(
                     Some(other) => others[other].batch().push(stream),
                 }
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return refused,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => {
                 // Out of file descriptors, most likely; the sweep tries again.
                 warn!("cannot accept a client: {error}");
-                return;
+                return refused;
             }
         }
     }

@@ -107,7 +107,7 @@ impl Server {
 
 fn start(config: Config) -> Result<Server, StartError> {
     start_logging(&config)?;
-    system::raise_file_limit();
+    let files = system::raise_file_limit();
     let sabotage = Sabotage::from_environment();
     let (wal, recovered) = open_wal(&config, &sabotage)?;
     let client_listener = listen("clients", config.listen_client)?;
@@ -124,7 +124,8 @@ fn start(config: Config) -> Result<Server, StartError> {
     let store = Store::new();
     let readers = (0..config.io_threads).map(|_| store.reader()).collect();
     let replica = Replica::new(now, replica_settings(&config, &recovered.meta)?, to_raft(recovered), store);
-    let wiring = Wiring::new(config, now, replica.published()).map_err(cannot_start)?;
+    let clients_max = clients_max(files, config.io_threads);
+    let wiring = Wiring::new(config, now, replica.published(), clients_max).map_err(cannot_start)?;
     let parts = Parts {
         wal,
         replica,
@@ -136,6 +137,11 @@ fn start(config: Config) -> Result<Server, StartError> {
         sabotage,
     };
     wiring.spawn(parts).map_err(cannot_start)
+}
+
+/// How many clients may be connected: they must not take the files that the log and the peers need.
+fn clients_max(files: usize, io_threads: u16) -> usize {
+    files.saturating_sub(limits::OPEN_FILES_KEPT + 2 * usize::from(io_threads)).max(1)
 }
 
 fn start_logging(config: &Config) -> Result<(), StartError> {
@@ -223,6 +229,8 @@ struct Parts {
 /// Where each thread sleeps, so that links can be made between them.
 struct Wiring {
     config: Arc<Config>,
+    /// Clients that may be connected, over all io threads.
+    clients_max: usize,
     started: Time,
     published: Arc<Published>,
     metrics: Metrics,
@@ -250,14 +258,27 @@ fn sleep_with_waker() -> (Arc<ThreadPark>, Arc<Parking>) {
 }
 
 impl Wiring {
-    fn new(config: Config, started: Time, published: Arc<Published>) -> io::Result<Wiring> {
+    fn new(config: Config, started: Time, published: Arc<Published>, clients_max: usize) -> io::Result<Wiring> {
         let (raft_poll, raft) = poll_with_waker()?;
         let (wal_sleep, wal) = sleep_with_waker();
         let (bulk_sleep, bulk) = sleep_with_waker();
         let io = (0..config.io_threads).map(|_| poll_with_waker()).collect::<io::Result<_>>()?;
         let config = Arc::new(config);
         let metrics = Metrics::default();
-        Ok(Wiring { config, started, published, metrics, raft_poll, raft, wal_sleep, wal, bulk_sleep, bulk, io })
+        Ok(Wiring {
+            config,
+            clients_max,
+            started,
+            published,
+            metrics,
+            raft_poll,
+            raft,
+            wal_sleep,
+            wal,
+            bulk_sleep,
+            bulk,
+            io,
+        })
     }
 
     fn spawn(mut self, parts: Parts) -> io::Result<Server> {
@@ -351,6 +372,7 @@ impl Wiring {
                 completions: completions_in,
                 source,
                 connections: connections.clone(),
+                clients_max: self.clients_max,
                 reader,
                 pool: pool.clone(),
                 published: self.published.clone(),

@@ -3,6 +3,7 @@
 use std::io;
 use std::mem::MaybeUninit;
 
+use crate::limits;
 use crate::time::Time;
 
 /// Now, on the clock that counts suspend (C-14, C-25).
@@ -34,15 +35,21 @@ pub(super) fn random() -> io::Result<u64> {
     }
 }
 
-/// Lets the process open as many files as it may: each client is one.
-pub(super) fn raise_file_limit() {
+/// Lets the process open as many files as it may, since each client is one; tells how many that is.
+pub(super) fn raise_file_limit() -> usize {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: both calls take a pointer to one valid rlimit. A refusal changes nothing, and is found out by `accept`.
-    unsafe {
+    // SAFETY: all calls take a pointer to one valid rlimit. A refusal changes nothing; the last one tells what counts.
+    let known = unsafe {
         if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 {
             limit.rlim_cur = limit.rlim_max;
             libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
         }
+        libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0
+    };
+    if known {
+        usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX)
+    } else {
+        limits::OPEN_FILES_ASSUMED
     }
 }
 
