@@ -286,8 +286,8 @@ fn c26_requests_beyond_the_credits_wait_and_are_answered() {
 /// More connections than the process may open files: the log still gets its next segments, and known clients go on.
 #[test]
 fn idle_connections_do_not_take_the_logs_files() {
-    let setup = Setup { flags: vec!["--segment-bytes".to_owned(), "64KiB".to_owned()], ..Setup::default() };
-    let cluster = Cluster::prepare("many-connections", 1, setup);
+    let flags = ["--segment-bytes", "80KiB", "--value-bytes-max", "4KiB"].map(str::to_owned).to_vec();
+    let cluster = Cluster::prepare("many-connections", 1, Setup { flags, ..Setup::default() });
     let mut command = cluster.command(0);
     // SAFETY: setrlimit is async-signal-safe, takes a valid rlimit, and nothing is allocated between fork and exec.
     unsafe {
@@ -299,7 +299,7 @@ fn idle_connections_do_not_take_the_logs_files() {
             }
         });
     }
-    let mut server = command.spawn().expect("the server starts");
+    let mut server = Killed(command.spawn().expect("the server starts"));
     cluster.wait_for_leader();
     let load = Load::start(&cluster, "k", 16, u64::MAX);
     load.wait_for_more(100, LONG);
@@ -308,10 +308,39 @@ fn idle_connections_do_not_take_the_logs_files() {
         (0..600).map_while(|_| TcpStream::connect_timeout(&address, Duration::from_secs(2)).ok()).collect();
     // At some hundred bytes each, this takes several segments.
     load.wait_for_more(3000, LONG);
-    assert!(server.try_wait().expect("a child can be asked").is_none(), "the server has ended");
+    assert!(server.0.try_wait().expect("a child can be asked").is_none(), "the server has ended");
     drop(idle);
     wait_for(LONG, "new clients are served again", || cluster.leader());
     load.finish().check(&cluster);
-    server.kill().expect("it runs");
-    server.wait().expect("it ends");
+}
+
+/// A child that does not outlive its test.
+struct Killed(std::process::Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Frames that were begun hold all of the pool, and each needs a larger buffer to go on: those that wait so lose
+/// patience too, or nobody would ever be served again.
+#[test]
+fn connections_that_starve_each_other_of_buffers_are_closed() {
+    let flags = ["--pool-bytes", "8MiB"].map(str::to_owned).to_vec();
+    let mut cluster = Cluster::prepare("starved", 1, Setup { flags, ..Setup::default() });
+    cluster.start_all();
+    cluster.wait_for_leader();
+    let length = 1_000_000_u32.to_le_bytes();
+    let mut begun: Vec<TcpStream> = (0..512).map(|_| greeted(&cluster.ports.client(0))).collect();
+    begun.iter_mut().for_each(|stream| stream.write_all(&length[..3]).expect("it is read"));
+    // Once a newcomer finds no buffer, each of them holds a small one.
+    wait_for(LONG, "the pool is used up", || {
+        (cluster.cli(&["--timeout", "1s", "get", "k"]).status.code() == Some(5)).then_some(())
+    });
+    begun.iter_mut().for_each(|stream| stream.write_all(&[length[3], 0]).expect("it is read"));
+    wait_for(3 * LONG, "others are served again", || {
+        cluster.cli(&["--timeout", "1s", "update", "k", "v"]).status.success().then_some(())
+    });
 }

@@ -32,6 +32,9 @@ pub(super) struct Client {
     pub(super) is_unsent: bool,
     /// It is in the FIFO of paused connections.
     is_paused: bool,
+    /// It waits there for a buffer, and may hold a smaller one: its patience runs on, or those that wait for each other's
+    /// buffers would wait for ever.
+    is_starved: bool,
     /// It will send nothing more.
     read_closed: bool,
     /// When the HELLO, or the frame that has begun, must be complete.
@@ -71,6 +74,7 @@ impl Client {
             is_readable: false,
             is_unsent: false,
             is_paused: false,
+            is_starved: false,
             read_closed: false,
             patience_end: now + Span::millis(limits::CLIENT_PATIENCE_MS),
             silence_end: Time::NEVER,
@@ -80,6 +84,20 @@ impl Client {
     /// An answer is missing or not sent.
     pub(super) fn is_owed_something(&self) -> bool {
         self.in_flight > 0 || self.connection.outgoing.unsent() > 0
+    }
+
+    /// There is no buffer for what it sends: a frame that has begun must be complete in time all the same.
+    fn starve(&mut self, now: Time) {
+        self.is_starved = true;
+        if self.patience_end == Time::NEVER && !self.connection.incoming.untaken().is_empty() {
+            self.patience_end = now + Span::millis(limits::CLIENT_PATIENCE_MS);
+        }
+    }
+
+    /// It has used up its patience, or takes none of its replies.
+    fn is_late(&self, now: Time) -> bool {
+        let waits_for_us = self.is_paused && !self.is_starved;
+        self.patience_end <= now && !waits_for_us || self.silence_end <= now
     }
 
     fn has_room(&self) -> bool {
@@ -109,7 +127,7 @@ impl IoLoop {
         for _ in 0..self.paused.len() {
             let Some(key) = self.paused.pop_front() else { break };
             let Some(client) = self.clients.get_mut(key) else { continue };
-            client.is_paused = false;
+            (client.is_paused, client.is_starved) = (false, false);
             self.read_client(now, key);
         }
         self.resuming = false;
@@ -130,6 +148,7 @@ impl IoLoop {
                     return self.close_if_done(key);
                 }
                 Ok(Filled::NoBuffer) => {
+                    client.starve(now);
                     return self.pause(key, Counter::BuffersPaused);
                 }
                 Err(error) => {
@@ -394,8 +413,8 @@ impl IoLoop {
             return;
         }
         self.next_sweep = now + Span::millis(limits::SWEEP_MS);
-        let late = |client: &Client| client.patience_end <= now && !client.is_paused || client.silence_end <= now;
-        let late: Vec<Key> = self.clients.iter_mut().filter(|(_, client)| late(client)).map(|(key, _)| key).collect();
+        let late: Vec<Key> =
+            self.clients.iter_mut().filter(|(_, client)| client.is_late(now)).map(|(key, _)| key).collect();
         for key in late {
             self.desk.recorder.count(Counter::ClientConnectionsRefused);
             self.close(key);
