@@ -120,6 +120,10 @@ pub const PEER_COMPLAINTS_MAX: usize = 256;
 /// wait while a leader cannot commit its first entry.
 pub const RAFT_READS_WAITING_MAX: usize = 64 * 1024;
 
+/// Bytes of commands in one batch from an io thread to the raft thread; beyond, writes wait in their sockets. With the
+/// raft thread's own bound this keeps what is decoded and not in the log at three batches per io thread.
+pub const IO_BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 // --- raft thread and wal thread (server) ---
 
 /// Recent entries that Raft keeps in memory for its followers, in bytes; the rest is read from the log by the bulk worker.

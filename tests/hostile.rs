@@ -344,3 +344,26 @@ fn connections_that_starve_each_other_of_buffers_are_closed() {
         cluster.cli(&["--timeout", "1s", "update", "k", "v"]).status.success().then_some(())
     });
 }
+
+/// One permission stands for all reads of an iteration; each keeps its own deadline (C-26).
+#[test]
+fn c26_a_short_deadline_beside_a_long_one_is_kept() {
+    let mut cluster = Cluster::start("read-deadlines", 3);
+    cluster.wait_caught_up();
+    let leader = cluster.wait_for_leader();
+    for node in (0..3).filter(|node| *node != leader) {
+        cluster.kill(node);
+    }
+    let mut stream = greeted(&cluster.ports.client(leader));
+    let get = |number, deadline_ms| {
+        let header = RequestHeader { request: RequestId(number), deadline_ms, ..RequestHeader::default() };
+        let mut out = Vec::new();
+        Request::Get { key: b"k" }.encode(&header, &mut out);
+        out
+    };
+    let start = Instant::now();
+    stream.write_all(&[get(1, 0), get(2, 300)].concat()).expect("the server reads");
+    let (number, status, _) = summary(&read_frame(&mut stream).expect("an answer"));
+    assert_eq!((number, status), (2, Status::NotExecuted), "the one with the short deadline");
+    assert!(start.elapsed() < Duration::from_secs(10), "the other has the server's maximum");
+}

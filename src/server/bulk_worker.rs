@@ -4,6 +4,7 @@ use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 
+use log::warn;
 use protocol::NodeId;
 
 use super::stop::StopSwitch;
@@ -11,7 +12,7 @@ use super::wal_loop;
 use crate::mailbox::{Parking, Receiver, Sender, ThreadPark};
 use crate::metrics::{Counter, Recorder};
 use crate::raft::{LogRead, LogReadResult, ReadLog};
-use crate::wal::{LogReader, Preparer, ReadResult};
+use crate::wal::{LogReader, Preparer, ReadResult, WalError};
 
 /// What the raft thread wants done.
 pub(super) enum Job {
@@ -46,7 +47,7 @@ impl BulkWorker {
     pub(super) fn run(mut self) {
         while !self.stop.is_asked() {
             if self.preparer.needed() {
-                self.preparer.prepare().unwrap_or_else(|error| wal_loop::fail(&error));
+                self.prepare();
             }
             self.work();
             self.done.flush();
@@ -56,6 +57,17 @@ impl BulkWorker {
                 self.sleep.sleep(None);
             }
             self.parking.awake();
+        }
+    }
+
+    fn prepare(&self) {
+        match self.preparer.prepare() {
+            Ok(()) => {}
+            Err(error @ WalError::NoSpace { .. }) => {
+                warn!("the log's next segment could not be prepared: {error}");
+                self.preparer.give_up();
+            }
+            Err(error) => wal_loop::fail(&error),
         }
     }
 

@@ -160,7 +160,8 @@ impl IoLoop {
             self.adopt(now);
             self.resume_paused(now);
             self.read_clients(now);
-            self.desk.send();
+            self.resumable |= self.desk.send() && !self.paused.is_empty();
+            self.refuse_late_reads(now);
             self.flush_clients(now);
             self.sweep(now);
         }
@@ -190,8 +191,13 @@ impl IoLoop {
 
     fn sleep(&mut self, events: &mut Events) {
         let busy = self.acceptable || !self.readable.is_empty() || self.resumable;
+        let alarm = self.desk.read_alarm();
         let timeout = if busy || !self.may_sleep() {
             Some(Duration::ZERO)
+        } else if alarm != Time::NEVER {
+            let left = Duration::from(alarm - system::now()).max(Duration::from_millis(1));
+            let look_ms = if self.paused.is_empty() { limits::SWEEP_MS } else { limits::PAUSED_LOOK_MS };
+            Some(left.min(Duration::from_millis(look_ms)))
         } else if !self.paused.is_empty() {
             // Buffers come back, and the bound of uncommitted bytes is left, without a wake.
             Some(Duration::from_millis(limits::PAUSED_LOOK_MS))

@@ -232,11 +232,7 @@ impl Peers {
         loop {
             match self.listener.accept() {
                 Ok((stream, from)) => {
-                    let strangers = self.connections.iter().filter(|(_, c)| c.stage == Stage::Accepted).count();
-                    if strangers >= limits::PEER_STRANGERS_MAX {
-                        self.say(format!("closed a peer connection from {from}: too many without a HELLO"));
-                        continue;
-                    }
+                    self.make_room_for_a_stranger(&from.to_string());
                     self.add(now, stream, Stage::Accepted);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
@@ -247,6 +243,17 @@ impl Peers {
                 }
             }
         }
+    }
+
+    /// Too many have connected and not said HELLO: the oldest goes, so that silence keeps no peer out.
+    fn make_room_for_a_stranger(&mut self, from: &str) {
+        let strangers = || self.connections.iter().filter(|(_, connection)| connection.stage == Stage::Accepted);
+        if strangers().count() < limits::PEER_STRANGERS_MAX {
+            return;
+        }
+        let oldest = strangers().min_by_key(|(_, connection)| connection.deadline).map(|(key, _)| key);
+        self.drop_connection(oldest.expect("there are many"));
+        self.say(format!("closed the oldest peer connection without a HELLO, for one from {from}: there are too many"));
     }
 
     fn connect(&mut self, now: Time, node: NodeId, address: std::net::SocketAddr) {

@@ -337,10 +337,11 @@ impl Wal {
         Ok(recovered)
     }
 
-    /// The first segment is made before the meta files name the cluster: a crash in between leaves it.
+    /// The first segment is made before the meta files name the cluster, and the next may be prepared by then: a crash in
+    /// between leaves them, without entries.
     fn discard_interrupted_formation(&self, segments: &[Arc<segment::Segment>]) -> Result<(), WalError> {
         for segment in segments.iter().rev() {
-            if segment.header.sequence > 1 || !segment.is_blank() {
+            if !segment.is_blank() {
                 return Err(WalError::refused(format!(
                     "{} has entries, but the meta files say that this node belongs to no cluster yet: they are from \
                      another time or place",

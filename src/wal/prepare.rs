@@ -64,6 +64,11 @@ impl Preparer {
         Ok(())
     }
 
+    /// The disk is full: does not ask for the next segment again. When the log needs one it makes one, or fails.
+    pub fn give_up(&self) {
+        self.workshop.needed.store(false, Ordering::Relaxed);
+    }
+
     /// From now on segments for this owner are made, beginning with this sequence.
     pub(super) fn start(&self, owner: Owner, sequence: u64) {
         let mut next = self.lock();

@@ -323,6 +323,13 @@ impl IoLoop {
         }
     }
 
+    pub(super) fn refuse_late_reads(&mut self, now: Time) {
+        for read in self.desk.late_reads(now) {
+            let reason = if self.desk.published.leader().is_some() { Reason::Deadline } else { Reason::NoLeader };
+            self.refuse_read(&read, reason, None);
+        }
+    }
+
     fn refuse_read(&mut self, read: &ReadOp, reason: Reason, leader: Option<protocol::NodeId>) {
         self.desk.credits += 1;
         let Some(client) = self.clients.get_mut(read.connection) else { return };

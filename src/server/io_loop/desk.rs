@@ -16,7 +16,7 @@ use super::scan::Wanted;
 use crate::kv::{Pinned, Reader};
 use crate::limits;
 use crate::logging;
-use crate::mailbox::Sender;
+use crate::mailbox::{Flush, Sender};
 use crate::metrics::{Counter, Metrics, Recorder};
 use crate::net::connections::Key;
 use crate::replica::{ConnectionId, Published, ReplyTo, Request};
@@ -68,12 +68,16 @@ pub(super) struct Desk {
     pub(super) requests: Sender<Vec<Request>>,
     /// Requests that may still be taken (C-26).
     pub(super) credits: u32,
+    /// Bytes of the commands in the batch that is being filled.
+    unsent_bytes: usize,
     /// Small commands and keys of this batch lie here, one behind the other.
     arena: BytesMut,
     /// Linearizable reads of this iteration; one permission will do for all of them (C-18).
     collected: Vec<ReadOp>,
     /// Reads that wait for the permission with this token.
     waiting: BTreeMap<u64, Vec<ReadOp>>,
+    /// No read that waits for a permission has its deadline before this.
+    read_alarm: Time,
     /// Scans that wait for a view.
     views: BTreeMap<u64, ReadOp>,
     next_token: u64,
@@ -104,9 +108,11 @@ impl Desk {
             started,
             requests,
             credits,
+            unsent_bytes: 0,
             arena: BytesMut::new(),
             collected: Vec::new(),
             waiting: BTreeMap::new(),
+            read_alarm: Time::NEVER,
             views: BTreeMap::new(),
             next_token: 0,
             spare: Vec::new(),
@@ -117,7 +123,7 @@ impl Desk {
     /// much is uncommitted (C-26). Whatever else a client says costs nothing that lasts.
     pub(super) fn may_take(&self, frame: &[u8]) -> bool {
         match frame.get(KIND_AT).map(|kind| Kind::from_wire(*kind)) {
-            Some(Ok(Kind::Write)) => self.credits > 0 && !self.published.paused(),
+            Some(Ok(Kind::Write)) => self.credits > 0 && !self.published.paused() && !self.is_full(),
             Some(Ok(Kind::Get | Kind::Scan)) => self.credits > 0,
             _ => true,
         }
@@ -136,6 +142,7 @@ impl Desk {
             Wire::Write(_) => {
                 let reply_to = self.reply_to(asked.connection, header.request);
                 let body = self.keep(command);
+                self.unsent_bytes += body.len();
                 let RequestHeader { session, sequence, .. } = *header;
                 let body_checksum = *command_checksum;
                 let propose = Request::Propose { reply_to, body, body_checksum, session, sequence, deadline };
@@ -165,20 +172,49 @@ impl Desk {
         Taken::Waits
     }
 
-    /// Asks for one permission for all reads of this iteration, and sends what is collected.
-    pub(super) fn send(&mut self) {
+    /// The batch holds as many bytes of commands as one may: the raft thread is to take it first.
+    fn is_full(&self) -> bool {
+        self.unsent_bytes >= limits::IO_BATCH_BYTES_MAX
+    }
+
+    /// Asks for one permission for all reads of this iteration, and sends what is collected. True: the batch was full and
+    /// is not any more, so that writes that waited may be taken.
+    pub(super) fn send(&mut self) -> bool {
         if let Some(deadline) = self.collected.iter().map(|read| read.deadline).max() {
             let token = self.token();
             let collected = std::mem::replace(&mut self.collected, self.spare.pop().unwrap_or_default());
             self.waiting.insert(token, collected);
             self.requests.batch().push(Request::Read { io_loop: self.number, token, deadline });
         }
-        self.requests.flush();
+        let was_full = self.is_full();
+        if self.requests.flush() != Flush::Busy {
+            self.unsent_bytes = 0;
+        }
+        was_full && !self.is_full()
     }
 
     /// The reads that waited for this permission; give the vector back with [`Desk::put_back`].
     pub(super) fn permitted(&mut self, token: u64) -> Vec<ReadOp> {
         self.waiting.remove(&token).unwrap_or_default()
+    }
+
+    /// When a read that waits for its permission may be late.
+    pub(super) fn read_alarm(&self) -> Time {
+        self.read_alarm
+    }
+
+    /// Takes out the reads whose deadline has passed: one permission stands for all reads of an iteration, and is asked
+    /// for until the latest of their deadlines (C-26: each request has its own).
+    pub(super) fn late_reads(&mut self, now: Time) -> Vec<ReadOp> {
+        let mut late = Vec::new();
+        if now < self.read_alarm {
+            return late;
+        }
+        for reads in self.waiting.values_mut() {
+            late.extend(reads.extract_if(.., |read| read.deadline <= now));
+        }
+        self.read_alarm = self.waiting.values().flatten().map(|read| read.deadline).min().unwrap_or(Time::NEVER);
+        late
     }
 
     /// Keeps the capacity of a vector.
@@ -253,6 +289,7 @@ impl Desk {
         let taken = if header.read_mode == ReadMode::Local || on_view {
             self.answer(read, &reader.pin(), asked.out)
         } else {
+            self.read_alarm = self.read_alarm.min(deadline);
             self.collected.push(read);
             Taken::Waits
         };

@@ -12,6 +12,9 @@ use crate::args::{Globals, Output};
 use crate::report::Report;
 use crate::{exit, output, table};
 
+/// A healthy node is at most this far behind: the nodes are not asked at the same moment.
+const BEHIND_MAX: u64 = 10_000;
+
 /// One row: what is known of a node.
 #[derive(Clone, Debug)]
 struct Row {
@@ -94,6 +97,13 @@ fn problems(rows: &[Row]) -> Vec<String> {
         .collect();
     if !down.is_empty() {
         problems.push(format!("down: {} {}", if down.len() == 1 { "node" } else { "nodes" }, down.join(", ")));
+    }
+    let committed = statuses.iter().map(|status| status.commit_index.0).max().unwrap_or(0);
+    for status in &statuses {
+        let behind = committed.saturating_sub(status.applied_index.0);
+        if behind > BEHIND_MAX {
+            problems.push(format!("node {}: catching up, {behind} entries behind", status.id));
+        }
     }
     for status in statuses {
         for note in &status.notes {

@@ -63,10 +63,13 @@ pub(crate) struct Ended {
 const READ_BYTES: usize = 64 * 1024;
 
 impl Link {
-    /// Starts to connect to the first address of `address`.
+    /// Starts to connect to `address`; a name with several addresses is tried with the next one in each life.
     pub(crate) fn open(id: ConnectionId, address: &str, registry: &Registry) -> io::Result<Self> {
-        let resolved = address.to_socket_addrs()?.next();
-        let target = resolved.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no address"))?;
+        let resolved: Vec<_> = address.to_socket_addrs()?.collect();
+        let attempt = id.life.saturating_sub(1) as usize;
+        let target = *resolved
+            .get(attempt % resolved.len().max(1))
+            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no address"))?;
         let mut stream = TcpStream::connect(target)?;
         let _ = stream.set_nodelay(true);
         let token = mio::Token(id.endpoint.0 as usize);

@@ -324,6 +324,10 @@ impl Machine {
     }
 
     fn submit(&mut self, now: Time, token: Token, kind: Kind, deadline: Time, only: Option<EndpointId>) {
+        if self.pending() == 0 {
+            // What was unreachable while nobody asked says nothing about now.
+            self.unreachable_since = None;
+        }
         self.alarm = self.alarm.min(deadline);
         self.waiting.push_back(Operation {
             token,

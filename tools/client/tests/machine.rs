@@ -320,3 +320,16 @@ fn a_connection_that_does_not_open_is_given_up() {
         .iter()
         .any(|action| matches!(action, Action::Connect(next) if next.endpoint != connection.endpoint)));
 }
+
+/// A long-lived client: an outage that it did not use says nothing about the next operation.
+#[test]
+fn patience_begins_anew_with_the_first_operation_after_an_idle_time() {
+    let mut rig = Rig::with(|settings| Settings { unreachable_patience: Some(Span(200 * MS)), ..settings });
+    let sent = rig.sent(Kind::Write);
+    assert!(answered(&rig.reply(sent, Status::Ok, Reason::None, None)));
+    rig.close(sent.0, sent.1);
+    rig.now = Time(rig.now.0 + 60_000 * MS);
+    let connection = connect(&rig.submit(2, Kind::Write));
+    let sent = send(&rig.step(Input::Connected(connection)));
+    assert!(answered(&rig.reply(sent, Status::Ok, Reason::None, None)));
+}
