@@ -110,7 +110,7 @@ pub const PEER_SILENCE_MS: u64 = 5_000;
 /// First wait between two attempts to connect, in milliseconds; it doubles.
 pub const PEER_RETRY_MS_MIN: u64 = 10;
 /// Longest wait between two attempts to connect, in milliseconds.
-pub const PEER_RETRY_MS_MAX: u64 = 500;
+pub const PEER_RETRY_MS_MAX: u64 = 200;
 /// Different complaints about peers that are remembered, so that each is logged once.
 pub const PEER_COMPLAINTS_MAX: usize = 256;
 

@@ -115,9 +115,10 @@ fn start(config: Config) -> Result<Server, StartError> {
     let now = system::now();
     let identity = recovered.meta.incarnation.0;
     info!(
-        "node {}: disk {identity:016x}, log up to {:?}, data in {}",
+        "node {}: disk {identity:016x}, log up to index {} of term {}, data in {}",
         config.id,
-        recovered.last,
+        recovered.last.index,
+        recovered.last.term,
         config.data.display()
     );
     let members = recovered.meta.format.as_ref().map_or(&config.members, |format| &format.members).clone();
