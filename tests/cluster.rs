@@ -274,3 +274,49 @@ fn an_import_does_not_wait_for_more_input() {
     let output = import.wait_with_output().expect("the import ends");
     assert!(text(&output.stdout).starts_with("imported 2 keys"), "{}", text(&output.stdout));
 }
+
+/// A generated stand-in for `tools/real-input`: package-like keys and many-line values, imported while the leader is killed
+/// twice and restarted; afterwards each node's own state equals the input, byte for byte.
+#[test]
+fn an_import_through_two_kills_of_the_leader_is_complete_on_each_node() {
+    let mut cluster = Cluster::start("import", 3);
+    let record = |number: u32| {
+        let name = format!("package-{:05}", number.wrapping_mul(2_654_435_761) % 100_000);
+        let lines: Vec<String> =
+            (0..number % 30).map(|line| format!(" \u{fc}ber line {line} of \"{name}\"\t\\")).collect();
+        let value = format!("Package: {name}\nVersion: 1.{number}\n{}", lines.join("\n"));
+        (format!("{name}/1.{number}/amd64/1"), value)
+    };
+    let mut records: Vec<(String, String)> = (0..30_000).map(record).collect();
+    let line = |(key, value): &(String, String)| serde_json::json!({ "key": key, "value": value }).to_string() + "\n";
+    let file = cluster.dir.join("input.ndjson");
+    std::fs::write(&file, records.iter().map(line).collect::<String>()).expect("a file for the input");
+    let mut import = std::process::Command::new(support::raftkv())
+        .args(["--endpoints", &cluster.endpoints(), "import"])
+        .arg(&file)
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .expect("the import starts");
+    for part in [3, 6] {
+        wait_for(LONG, "a part of the import", || {
+            let keys = cluster.status().iter().filter_map(|node| node["keys"].as_u64()).max()?;
+            (keys >= 3_000 * part).then_some(())
+        });
+        let leader = cluster.wait_for_leader();
+        cluster.kill(leader);
+        cluster.start_node(leader);
+    }
+    let ended =
+        wait_for(Duration::from_secs(90), "the import ends", || import.try_wait().expect("a child can be asked"));
+    assert!(ended.success(), "{ended}");
+    cluster.wait_caught_up();
+    records.sort();
+    let expected: Vec<(String, String)> = records;
+    for node in 0..3 {
+        let exported = String::from_utf8(cluster.local_export(node)).expect("JSON is UTF-8");
+        let parsed: Vec<(String, String)> = support::load::parse_export(exported.as_bytes()).into_iter().collect();
+        assert!(parsed == expected, "node {node}: {} of {} keys", parsed.len(), expected.len());
+        let keys: Vec<&str> = exported.lines().collect();
+        assert_eq!(keys.len(), expected.len(), "each key once");
+    }
+}
