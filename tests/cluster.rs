@@ -320,3 +320,32 @@ fn an_import_through_two_kills_of_the_leader_is_complete_on_each_node() {
         assert_eq!(keys.len(), expected.len(), "each key once");
     }
 }
+
+/// `-o json` everywhere: the verbs of a local cluster print one object each.
+#[test]
+fn a_local_cluster_speaks_json() {
+    let cluster = Cluster::prepare("dev-json", 3, Setup::default());
+    let dir = cluster.dir.join("local");
+    let dev = |verb: &[&str]| {
+        let mut words = vec!["dev"];
+        words.extend(verb);
+        let (dir, port) = (dir.display().to_string(), cluster.ports.base.to_string());
+        words.extend(["--dir", &dir, "-o", "json"]);
+        if verb[0] == "start" {
+            words.extend(["--base-port", &port]);
+        }
+        let output = cluster.cli(&words);
+        assert!(output.status.success(), "{verb:?}: {}", text(&output.stderr));
+        let object: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one object");
+        object
+    };
+    let started = dev(&["start"]);
+    assert_eq!((started["ok"].as_bool(), started["started"].as_u64()), (Some(true), Some(3)));
+    assert_eq!(dev(&["status"])["nodes"].as_array().map(Vec::len), Some(3));
+    assert_eq!(dev(&["kill", "1"])["killed"], true);
+    assert_eq!(dev(&["kill", "1"])["killed"], false);
+    assert_eq!(dev(&["restart", "1"])["node"], 1);
+    assert_eq!(dev(&["stop"])["stopped"], 3);
+    assert_eq!(dev(&["wipe"])["ok"], true);
+    assert!(!dir.exists());
+}

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use client::Client;
 use protocol::reply::{Effect, Role};
+use serde_json::{json, Value};
 
 use crate::args::{DevArgs, DevVerb, Globals, Output};
 use crate::report::Report;
@@ -37,14 +38,26 @@ pub(crate) fn run(arguments: &DevArgs, globals: &Globals) -> Result<ExitCode, Re
         Some(DevVerb::Stop) => {
             let mut locked = existing(arguments)?;
             let stopped = stop_all(&mut locked)?;
-            output::line(&format!("{} stopped; data stays in {}", nodes(stopped), arguments.dir.display()))?;
-            Ok(ExitCode::from(exit::DONE))
+            let text = format!("{} stopped; data stays in {}", nodes(stopped), arguments.dir.display());
+            done(globals, &text, json!({ "stopped": stopped, "dir": arguments.dir }))
         }
-        Some(DevVerb::Wipe) => wipe(arguments),
+        Some(DevVerb::Wipe) => wipe(arguments, globals),
         Some(DevVerb::Status) => show(arguments, globals),
-        Some(DevVerb::Kill { node }) => kill(arguments, *node),
+        Some(DevVerb::Kill { node }) => kill(arguments, globals, *node),
         Some(DevVerb::Restart { node }) => restart(arguments, globals, *node),
     }
+}
+
+/// Says what was done: a line for people, or one object with `fields`.
+fn done(globals: &Globals, text: &str, mut fields: Value) -> Result<ExitCode, Report> {
+    match globals.output {
+        Output::Text => output::line(text)?,
+        Output::Json => {
+            fields["ok"] = Value::from(true);
+            output::line(&fields.to_string())?;
+        }
+    }
+    Ok(ExitCode::from(exit::DONE))
 }
 
 fn failed(what: &str, error: &std::io::Error) -> Report {
@@ -156,13 +169,17 @@ fn start(arguments: &DevArgs, globals: &Globals) -> Result<ExitCode, Report> {
     let state = locked.state();
     let running = state.nodes as usize - started.len();
     let already = if running > 0 { format!(" ({running} ran already)") } else { String::new() };
-    output::line(&format!(
-        "running: {}{already}, node {leader} leads; data in {}",
+    let text = format!(
+        "running: {}{already}, node {leader} leads; data in {}\n{}",
         nodes(state.nodes as usize),
-        arguments.dir.display()
-    ))?;
-    output::line(&next_steps(state, &arguments.dir, leader, true))?;
-    Ok(ExitCode::from(exit::DONE))
+        arguments.dir.display(),
+        next_steps(state, &arguments.dir, leader, true)
+    );
+    let fields = json!({
+        "nodes": state.nodes, "started": started.len(), "leader": leader, "dir": arguments.dir,
+        "endpoints": state.endpoints(),
+    });
+    done(globals, &text, fields)
 }
 
 fn foreground(arguments: &DevArgs, globals: &Globals) -> Result<ExitCode, Report> {
@@ -246,14 +263,14 @@ fn stop_all(locked: &mut Locked) -> Result<usize, Report> {
         std::thread::sleep(LOOK_EVERY);
     }
     for process in running.iter().filter(|process| process.is_alive()) {
-        output::line(&format!("node {} did not stop in {} s: killed", process.id, STOP_WITHIN.as_secs()))?;
+        eprintln!("node {} did not stop in {} s: killed", process.id, STOP_WITHIN.as_secs());
         process.kill_and_wait();
     }
     locked.forget_all().map_err(|error| failed("the cluster's state cannot be written", &error))?;
     Ok(running.len())
 }
 
-fn wipe(arguments: &DevArgs) -> Result<ExitCode, Report> {
+fn wipe(arguments: &DevArgs, globals: &Globals) -> Result<ExitCode, Report> {
     let mut locked = existing(arguments)?;
     stop_all(&mut locked)?;
     let (nodes, dir) = (locked.state().nodes, locked.dir().to_owned());
@@ -269,8 +286,8 @@ fn wipe(arguments: &DevArgs) -> Result<ExitCode, Report> {
     locked.remove().map_err(|error| failed("the cluster's state cannot be removed", &error))?;
     let left = std::fs::remove_dir(&dir).is_err();
     let words = if left { " (other files are left in it)" } else { "" };
-    output::line(&format!("the cluster in {} is gone{words}", dir.display()))?;
-    Ok(ExitCode::from(exit::DONE))
+    let text = format!("the cluster in {} is gone{words}", dir.display());
+    done(globals, &text, json!({ "dir": dir, "other_files_left": left }))
 }
 
 fn show(arguments: &DevArgs, globals: &Globals) -> Result<ExitCode, Report> {
@@ -309,20 +326,19 @@ fn known_node(locked: &Locked, node: u32) -> Result<(), Report> {
     Err(Report::usage(format!("there is no node {node}: they are numbered 0 to {}", nodes - 1)))
 }
 
-fn kill(arguments: &DevArgs, node: u32) -> Result<ExitCode, Report> {
+fn kill(arguments: &DevArgs, globals: &Globals, node: u32) -> Result<ExitCode, Report> {
     let locked = existing(arguments)?;
     known_node(&locked, node)?;
     let Some(process) = locked.state().running(node) else {
-        output::line(&format!("node {node} does not run"))?;
-        return Ok(ExitCode::from(exit::DONE));
+        return done(globals, &format!("node {node} does not run"), json!({ "node": node, "killed": false }));
     };
     process.kill_and_wait();
-    output::line(&format!(
+    let text = format!(
         "node {node} killed (SIGKILL, pid {}); `raftkv dev restart {node}{}` starts it again",
         process.pid,
         dir_flag(&arguments.dir)
-    ))?;
-    Ok(ExitCode::from(exit::DONE))
+    );
+    done(globals, &text, json!({ "node": node, "killed": true, "pid": process.pid }))
 }
 
 fn restart(arguments: &DevArgs, globals: &Globals, node: u32) -> Result<ExitCode, Report> {
@@ -347,8 +363,8 @@ fn restart(arguments: &DevArgs, globals: &Globals, node: u32) -> Result<ExitCode
         let mut client = crate::client_of(&probe, vec![address.clone()])?;
         if let Ok(status) = client.status_of(&address) {
             if status.leader.is_some() || !quorum || Instant::now() >= in_its_cluster {
-                output::line(&format!("node {node} runs again at {address}"))?;
-                return Ok(ExitCode::from(exit::DONE));
+                let text = format!("node {node} runs again at {address}");
+                return done(globals, &text, json!({ "node": node, "address": address }));
             }
         }
         if state.running(node).is_none() || Instant::now() >= deadline {
