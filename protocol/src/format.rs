@@ -46,7 +46,7 @@ pub enum Purpose {
     Client = 1,
     /// Peer messages.
     Peer = 2,
-    /// Bulk transfer between workers (reserved).
+    /// A snapshot's transfer between two nodes' workers: [`crate::snapshot::Transfer`].
     Snapshot = 3,
 }
 

@@ -14,8 +14,10 @@ pub enum Group {
     Request,
     /// 0x80-0xbf: to a client; the payload begins with a reply header.
     Reply,
-    /// 0xc0-0xff: between nodes; the payload begins with an envelope header.
+    /// 0xc0-0xdf: between nodes; the payload begins with an envelope header.
     Peer,
+    /// 0xe0-0xff: between nodes, on a connection of its own: a snapshot's transfer.
+    Snapshot,
 }
 
 impl Group {
@@ -26,7 +28,8 @@ impl Group {
             0x01..=0x0f => Some(Self::Hello),
             0x10..=0x7f => Some(Self::Request),
             0x80..=0xbf => Some(Self::Reply),
-            0xc0..=0xff => Some(Self::Peer),
+            0xc0..=0xdf => Some(Self::Peer),
+            0xe0..=0xff => Some(Self::Snapshot),
         }
     }
 }
@@ -79,6 +82,8 @@ kinds! {
     CloseView = 0x22, "CLOSE_VIEW";
     /// [`crate::request::Request::Status`].
     Status = 0x30, "STATUS";
+    /// [`crate::request::Request::TakeSnapshot`].
+    SnapshotTake = 0x31, "SNAPSHOT_TAKE";
     /// [`crate::reply::Reply`].
     Reply = 0x80, "REPLY";
     /// [`crate::message::Message::PreVote`].
@@ -101,6 +106,12 @@ kinds! {
     TimeoutNow = 0xc8, "TIMEOUT_NOW";
     /// [`crate::message::Message::Format`].
     Format = 0xd0, "FORMAT";
+    /// [`crate::snapshot::Transfer::Fetch`].
+    SnapshotFetch = 0xe0, "SNAPSHOT_FETCH";
+    /// [`crate::snapshot::Transfer::Chunk`].
+    SnapshotChunk = 0xe1, "SNAPSHOT_CHUNK";
+    /// [`crate::snapshot::Transfer::Gone`].
+    SnapshotGone = 0xe2, "SNAPSHOT_GONE";
 }
 
 impl Kind {

@@ -15,6 +15,7 @@ pub mod kind;
 pub mod message;
 pub mod reply;
 pub mod request;
+pub mod snapshot;
 mod text;
 mod wire;
 

@@ -1,5 +1,6 @@
 //! Replies. Every one says whether the operation can have taken effect (C-23).
 
+use crate::entry::EntryId;
 use crate::ids::{ClusterId, Index, NodeId, RequestId, Term};
 use crate::request::ViewId;
 
@@ -143,6 +144,8 @@ pub enum ReplyBody<'a> {
     Page(Page<'a>),
     /// A node's status.
     Status(Box<NodeStatus>),
+    /// A snapshot that was taken.
+    Snapshot(TakenSnapshot),
 }
 
 /// A value with its history in three numbers.
@@ -178,6 +181,17 @@ pub struct Page<'a> {
     pub items: Vec<Item<'a>>,
     /// With another page to come: the first key that this one did not look at.
     pub resume: &'a [u8],
+}
+
+/// A snapshot that the asked node has taken of its own state; durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TakenSnapshot {
+    /// The node.
+    pub node: NodeId,
+    /// The last entry that it covers.
+    pub last: EntryId,
+    /// Bytes of its file.
+    pub bytes: u64,
 }
 
 /// Role as status shows it.

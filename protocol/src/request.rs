@@ -63,6 +63,8 @@ pub enum Request<'a> {
     CloseView(ViewId),
     /// The asked node's [`crate::reply::NodeStatus`].
     Status,
+    /// The asked node is to take a snapshot of its own state now; answered when that is durable.
+    TakeSnapshot,
 }
 
 /// A decoded request frame.

@@ -216,9 +216,10 @@ fn each_kind_is_at_home_on_one_side_only() {
             Request::decode(&frame).map(|_| ()),
             raftkv_protocol::reply::Reply::decode(&frame).map(|_| ()),
             Envelope::decode(&frame, Bytes::copy_from_slice).map(|_| ()),
+            raftkv_protocol::snapshot::Transfer::decode(&frame).map(|_| ()),
         ];
         assert_eq!(homes.iter().filter(|home| home.is_ok()).count(), 1);
-        assert_eq!(homes.iter().filter(|home| **home == wrong).count(), 4);
+        assert_eq!(homes.iter().filter(|home| **home == wrong).count(), 5);
     });
 }
 

@@ -12,6 +12,7 @@ use raftkv_protocol::kind::Kind;
 use raftkv_protocol::message::{AppendEntries, AppendReply, Envelope, Message, RejectHint};
 use raftkv_protocol::reply::{Effect, Reason, Reply, ReplyBody, ReplyHeader, Status};
 use raftkv_protocol::request::{Request, RequestHeader};
+use raftkv_protocol::snapshot::{Chunk, Transfer};
 use raftkv_protocol::*;
 
 fn append() -> AppendEntries {
@@ -64,6 +65,21 @@ fn decode_error(error: DecodeError) -> Result<Sample, Refused> {
 #[test]
 fn good_entries_are_accepted() {
     assert!(receive(5, append()).is_ok());
+}
+
+#[test]
+fn a_chunk_stays_within_its_file() {
+    let chunk = |offset, total| {
+        let chunk = Chunk { index: Index(5), offset, total, hash: 9, bytes: b"four" };
+        let mut out = Vec::new();
+        Transfer::Chunk(chunk).encode(&mut out);
+        Sample::receive(&out).map(|_| ())
+    };
+    assert_eq!(chunk(10, 14), Ok(()));
+    for (offset, total) in [(10, 13), (u64::MAX - 3, u64::MAX), (u64::MAX, u64::MAX), (1, 0)] {
+        let refused = Err(Refused::Decode(DecodeError::Value { field: "chunk offset", value: offset }));
+        assert_eq!(chunk(offset, total), refused, "{offset} of {total}");
+    }
 }
 
 #[test]

@@ -7,13 +7,14 @@ mod common;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use common::{chained, OwnedBody, OwnedReply, OwnedRequest, OwnedVersioned, Sample};
+use common::{chained, OwnedBody, OwnedReply, OwnedRequest, OwnedTransfer, OwnedVersioned, Sample};
 use raftkv_protocol::command::Command;
 use raftkv_protocol::format::{Format, Hello, HelloReply, Member, Purpose, Refusal};
 use raftkv_protocol::kind::Kind;
 use raftkv_protocol::message::{AppendEntries, AppendReply, Envelope, Message, RejectHint};
-use raftkv_protocol::reply::{Effect, MemberStatus, NodeStatus, Reason, ReplyHeader, Role, Status};
+use raftkv_protocol::reply::{Effect, MemberStatus, NodeStatus, Reason, ReplyHeader, Role, Status, TakenSnapshot};
 use raftkv_protocol::request::{ReadMode, RequestHeader, ViewId};
+use raftkv_protocol::snapshot::{Fetch, GoneReason};
 use raftkv_protocol::*;
 
 /// A name, what it stands for, and its bytes.
@@ -183,6 +184,7 @@ fn requests() -> Vec<(&'static str, &'static str, Sample)> {
         ("scan_count", "Count all keys.", request(scan(None, b"", b"", 0, false, true))),
         ("close_view", "Close view (0xb007, 42, 3).", request(OwnedRequest::CloseView(view))),
         ("status", "The asked node's status.", request(OwnedRequest::Status)),
+        ("snapshot_take", "Take a snapshot of the asked node's state.", request(OwnedRequest::TakeSnapshot)),
     ]
 }
 
@@ -279,6 +281,19 @@ fn replies() -> Vec<(&'static str, &'static str, Sample)> {
             "node_status",
             "A leader's status.",
             reply(header(Status::Ok, Reason::None, Nothing, 50), None, OwnedBody::Status(Box::new(node_status()))),
+        ),
+        (
+            "snapshot",
+            "Node 2 has taken a snapshot that ends at (4, 50), of 8,192 bytes.",
+            reply(
+                header(Status::Ok, Reason::None, Nothing, 50),
+                None,
+                OwnedBody::Snapshot(TakenSnapshot {
+                    node: NodeId(2),
+                    last: EntryId { term: Term(4), index: Index(50) },
+                    bytes: 8192,
+                }),
+            ),
         ),
     ]
 }
@@ -386,6 +401,26 @@ fn peer_messages() -> Vec<(&'static str, &'static str, Sample)> {
     ]
 }
 
+fn transfers() -> Vec<(&'static str, &'static str, Sample)> {
+    let last = EntryId { term: Term(4), index: Index(50) };
+    let fetch = |offset, bytes_max| {
+        let chain = Chain(0x0123_4567_89ab_cdef);
+        Sample::Transfer(OwnedTransfer::Fetch(Fetch { last, chain, offset, bytes_max }))
+    };
+    let chunk = |offset, bytes: &[u8]| {
+        let hash = 0xfeed_face_cafe_beef;
+        Sample::Transfer(OwnedTransfer::Chunk { index: 50, offset, total: 8192, hash, bytes: bytes.to_vec() })
+    };
+    let gone = OwnedTransfer::Gone(GoneReason::NotHere, "the newest snapshot here ends at 60".to_owned());
+    vec![
+        ("fetch_nothing", "What file is the snapshot that ends at (4, 50), chain 0123456789abcdef?", fetch(0, 0)),
+        ("chunk_empty", "One of 8,192 bytes, with hash feedfacecafebeef.", chunk(0, b"")),
+        ("fetch", "At most 6 bytes from offset 4,096 on.", fetch(4096, 6)),
+        ("chunk", "The bytes `raftkv`.", chunk(4096, b"raftkv")),
+        ("gone", "Reason 1 (not here) and a text.", Sample::Transfer(gone)),
+    ]
+}
+
 /// A no-op and a put behind (3, 10).
 fn entries() -> Vec<Entry> {
     let mut put = Vec::new();
@@ -400,6 +435,7 @@ fn frames_are_encoded_as_committed() {
     kinds.extend(check_frames("requests.txt", "Requests of a client.", requests()));
     kinds.extend(check_frames("replies.txt", "Replies of a server.", replies()));
     kinds.extend(check_frames("peer.txt", "Messages between nodes.", peer_messages()));
+    kinds.extend(check_frames("snapshot.txt", "The transfer of a snapshot between two nodes.", transfers()));
     for kind in Kind::ALL {
         assert!(kinds.contains(kind), "{kind} has no test vector");
     }

@@ -6,4 +6,5 @@ mod envelope;
 mod format;
 mod reply;
 mod request;
+mod snapshot;
 mod status;

@@ -3,12 +3,13 @@
 use bytes::BufMut;
 
 use super::request::VIEW_BYTES;
+use crate::entry::EntryId;
 use crate::error::DecodeError;
 use crate::frame::{self, Frame, Out, HEADER_BYTES};
-use crate::ids::{Index, NodeId, RequestId};
+use crate::ids::{Index, NodeId, RequestId, Term};
 use crate::kind::Kind;
 use crate::reply::{
-    Effect, Item, LeaderHint, NodeStatus, Page, Reason, Reply, ReplyBody, ReplyHeader, Status, Versioned,
+    Effect, Item, LeaderHint, NodeStatus, Page, Reason, Reply, ReplyBody, ReplyHeader, Status, TakenSnapshot, Versioned,
 };
 use crate::request::ViewId;
 use crate::wire::{bytes_len, put_bytes, put_count, Fields};
@@ -21,6 +22,8 @@ const PAGE_FIXED_BYTES: usize = 4 + VIEW_BYTES + 8 + 4;
 const HISTORY_BYTES: usize = 24;
 /// Bytes of an item with empty key and value.
 const ITEM_BYTES_MIN: usize = 4 + HISTORY_BYTES + 4;
+/// Bytes of a taken snapshot.
+const SNAPSHOT_BYTES: usize = 32;
 
 const HAS_LEADER: u8 = 1;
 const HAS_TRAILER: u8 = 2;
@@ -31,6 +34,7 @@ const MESSAGE: u8 = 1;
 const VALUE: u8 = 2;
 const PAGE: u8 = 3;
 const NODE_STATUS: u8 = 4;
+const SNAPSHOT: u8 = 9;
 
 impl Status {
     /// All statuses.
@@ -169,6 +173,7 @@ impl<'a> ReplyBody<'a> {
             Self::Value(_) => VALUE,
             Self::Page(_) => PAGE,
             Self::Status(_) => NODE_STATUS,
+            Self::Snapshot(_) => SNAPSHOT,
         }
     }
 
@@ -179,6 +184,7 @@ impl<'a> ReplyBody<'a> {
             Self::Value(versioned) => versioned.encoded_len(),
             Self::Page(page) => page.encoded_len(),
             Self::Status(status) => status.encoded_len(),
+            Self::Snapshot(_) => SNAPSHOT_BYTES,
         }
     }
 
@@ -189,6 +195,7 @@ impl<'a> ReplyBody<'a> {
             Self::Value(versioned) => versioned.encode(out),
             Self::Page(page) => page.encode(out),
             Self::Status(status) => status.encode(out),
+            Self::Snapshot(taken) => taken.encode(out),
         }
     }
 
@@ -198,9 +205,27 @@ impl<'a> ReplyBody<'a> {
             MESSAGE => fields.text("message").map(Self::Message),
             VALUE => Versioned::decode(fields).map(Self::Value),
             PAGE => Page::decode(fields).map(Self::Page),
+            SNAPSHOT => TakenSnapshot::decode(fields).map(Self::Snapshot),
             NODE_STATUS => NodeStatus::decode(fields).map(|status| Self::Status(Box::new(status))),
             other => Err(DecodeError::Value { field: "body kind", value: other.into() }),
         }
+    }
+}
+
+impl TakenSnapshot {
+    fn encode(&self, out: &mut impl BufMut) {
+        out.put_u32_le(self.node.0);
+        out.put_u32_le(0);
+        out.put_u64_le(self.last.term.0);
+        out.put_u64_le(self.last.index.0);
+        out.put_u64_le(self.bytes);
+    }
+
+    fn decode(fields: &mut Fields<'_>) -> Result<Self, DecodeError> {
+        let node = NodeId(fields.u32("snapshot node")?);
+        fields.zeroes(4, "snapshot reserved")?;
+        let last = EntryId { term: Term(fields.u64("snapshot term")?), index: Index(fields.u64("snapshot index")?) };
+        Ok(Self { node, last, bytes: fields.u64("snapshot bytes")? })
     }
 }
 

@@ -69,6 +69,7 @@ impl<'a> Request<'a> {
             Self::Scan(_) => Kind::Scan,
             Self::CloseView(_) => Kind::CloseView,
             Self::Status => Kind::Status,
+            Self::TakeSnapshot => Kind::SnapshotTake,
         }
     }
 
@@ -86,7 +87,7 @@ impl<'a> Request<'a> {
                 Self::Get { key } => put_bytes(out, key),
                 Self::Scan(scan) => scan.encode(out),
                 Self::CloseView(view) => view.encode(out),
-                Self::Status => {}
+                Self::Status | Self::TakeSnapshot => {}
             }
         });
     }
@@ -108,6 +109,7 @@ impl<'a> Request<'a> {
             Kind::Scan => Self::Scan(Scan::decode(&mut fields)?),
             Kind::CloseView => Self::CloseView(ViewId::decode(&mut fields)?),
             Kind::Status => Self::Status,
+            Kind::SnapshotTake => Self::TakeSnapshot,
             received => return Err(DecodeError::WrongKind { received }),
         };
         fields.end()?;
@@ -135,7 +137,7 @@ impl<'a> Request<'a> {
             Self::Get { key } => REQUEST_HEADER_BYTES + bytes_len(key),
             Self::Scan(scan) => REQUEST_HEADER_BYTES + SCAN_FIXED_BYTES + bytes_len(scan.from) + bytes_len(scan.to),
             Self::CloseView(_) => REQUEST_HEADER_BYTES + VIEW_BYTES,
-            Self::Status => REQUEST_HEADER_BYTES,
+            Self::Status | Self::TakeSnapshot => REQUEST_HEADER_BYTES,
         }
     }
 }

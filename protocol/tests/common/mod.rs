@@ -13,9 +13,10 @@ use raftkv_protocol::kind::{Group, Kind};
 use raftkv_protocol::message::{AppendEntries, AppendReply, Envelope, Message, RejectHint};
 use raftkv_protocol::reply::{
     Effect, Item, LeaderHint, MemberStatus, NodeStatus, Page, Reason, Reply, ReplyBody, ReplyHeader, Role, Status,
-    Versioned,
+    TakenSnapshot, Versioned,
 };
 use raftkv_protocol::request::{ReadMode, Request, RequestHeader, Scan, ViewId};
+use raftkv_protocol::snapshot::{Chunk, Fetch, Gone, GoneReason, Transfer};
 use raftkv_protocol::*;
 
 pub const MAX: usize = 16 * 1024 * 1024;
@@ -28,6 +29,14 @@ pub enum Sample {
     Request(RequestHeader, OwnedRequest),
     Reply(OwnedReply),
     Envelope(Envelope),
+    Transfer(OwnedTransfer),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum OwnedTransfer {
+    Fetch(Fetch),
+    Chunk { index: u64, offset: u64, total: u64, hash: u64, bytes: Vec<u8> },
+    Gone(GoneReason, String),
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -39,6 +48,7 @@ pub enum OwnedRequest {
     Scan { view: Option<ViewId>, from: Vec<u8>, to: Vec<u8>, limit: u32, keys_only: bool, count_only: bool },
     CloseView(ViewId),
     Status,
+    TakeSnapshot,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -56,6 +66,7 @@ pub enum OwnedBody {
     Value(OwnedVersioned),
     Page { view: Option<ViewId>, count: u64, items: Vec<(Vec<u8>, OwnedVersioned)>, resume: Vec<u8> },
     Status(Box<NodeStatus>),
+    Snapshot(TakenSnapshot),
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -89,6 +100,7 @@ impl Sample {
             Self::Request(header, request) => request.borrow().encode(header, out),
             Self::Reply(reply) => reply.borrow().encode(out),
             Self::Envelope(envelope) => envelope.encode(out),
+            Self::Transfer(transfer) => transfer.borrow().encode(out),
         }
     }
 
@@ -99,6 +111,7 @@ impl Sample {
             Self::Request(_, request) => request.borrow().encoded_len(),
             Self::Reply(reply) => reply.borrow().encoded_len(),
             Self::Envelope(envelope) => envelope.encoded_len(),
+            Self::Transfer(transfer) => transfer.borrow().encoded_len(),
         }
     }
 
@@ -109,6 +122,9 @@ impl Sample {
             Some(Group::Hello) => HelloReply::decode(frame).map(Self::HelloReply),
             Some(Group::Reply) => Reply::decode(frame).map(|reply| Self::Reply(OwnedReply::of(&reply))),
             Some(Group::Peer) => Envelope::decode(frame, Bytes::copy_from_slice).map(Self::Envelope),
+            Some(Group::Snapshot) => {
+                Transfer::decode(frame).map(|transfer| Self::Transfer(OwnedTransfer::of(&transfer)))
+            }
             Some(Group::Request) | None => {
                 let incoming = Request::decode(frame)?;
                 Ok(Self::Request(incoming.header, OwnedRequest::of(&incoming.request)))
@@ -132,7 +148,7 @@ impl Sample {
             Kind::Hello => hello().prop_map(Self::Hello).boxed(),
             Kind::HelloReply => hello().prop_map(|hello| Self::HelloReply(HelloReply::Accepted(hello))).boxed(),
             Kind::Refusal => refusal().prop_map(|refusal| Self::HelloReply(HelloReply::Refused(refusal))).boxed(),
-            Kind::Write | Kind::Get | Kind::Scan | Kind::CloseView | Kind::Status => {
+            Kind::Write | Kind::Get | Kind::Scan | Kind::CloseView | Kind::Status | Kind::SnapshotTake => {
                 (request_header(), request(kind)).prop_map(|(header, request)| Self::Request(header, request)).boxed()
             }
             Kind::Reply => reply().prop_map(Self::Reply).boxed(),
@@ -146,6 +162,31 @@ impl Sample {
             | Kind::ReadIndexReply
             | Kind::TimeoutNow
             | Kind::Format => envelope(kind).prop_map(Self::Envelope).boxed(),
+            Kind::SnapshotFetch | Kind::SnapshotChunk | Kind::SnapshotGone => {
+                transfer(kind).prop_map(Self::Transfer).boxed()
+            }
+        }
+    }
+}
+
+impl OwnedTransfer {
+    pub fn borrow(&self) -> Transfer<'_> {
+        match self {
+            Self::Fetch(fetch) => Transfer::Fetch(*fetch),
+            Self::Chunk { index, offset, total, hash, bytes } => {
+                Transfer::Chunk(Chunk { index: Index(*index), offset: *offset, total: *total, hash: *hash, bytes })
+            }
+            Self::Gone(reason, text) => Transfer::Gone(Gone { reason: *reason, text }),
+        }
+    }
+
+    pub fn of(transfer: &Transfer<'_>) -> Self {
+        match *transfer {
+            Transfer::Fetch(fetch) => Self::Fetch(fetch),
+            Transfer::Chunk(Chunk { index, offset, total, hash, bytes }) => {
+                Self::Chunk { index: index.0, offset, total, hash, bytes: bytes.to_vec() }
+            }
+            Transfer::Gone(Gone { reason, text }) => Self::Gone(reason, text.to_owned()),
         }
     }
 }
@@ -167,6 +208,7 @@ impl OwnedRequest {
             }),
             Self::CloseView(view) => Request::CloseView(*view),
             Self::Status => Request::Status,
+            Self::TakeSnapshot => Request::TakeSnapshot,
         }
     }
 
@@ -186,6 +228,7 @@ impl OwnedRequest {
             },
             Request::CloseView(view) => Self::CloseView(view),
             Request::Status => Self::Status,
+            Request::TakeSnapshot => Self::TakeSnapshot,
         }
     }
 }
@@ -203,6 +246,7 @@ impl OwnedReply {
                 resume,
             }),
             OwnedBody::Status(status) => ReplyBody::Status(status.clone()),
+            OwnedBody::Snapshot(taken) => ReplyBody::Snapshot(*taken),
         };
         let leader = self.leader.as_ref().map(|(node, address)| LeaderHint { node: *node, address });
         Reply { header: self.header, leader, body, trailer: &self.trailer }
@@ -220,6 +264,7 @@ impl OwnedReply {
                 resume: page.resume.to_vec(),
             },
             ReplyBody::Status(status) => OwnedBody::Status(status.clone()),
+            ReplyBody::Snapshot(taken) => OwnedBody::Snapshot(*taken),
         };
         let leader = reply.leader.map(|hint| (hint.node, hint.address.to_owned()));
         Self { header: reply.header, leader, body, trailer: reply.trailer.to_vec() }
@@ -384,6 +429,7 @@ fn request(kind: Kind) -> BoxedStrategy<OwnedRequest> {
             .boxed(),
         Kind::CloseView => view().prop_map(OwnedRequest::CloseView).boxed(),
         Kind::Status => Just(OwnedRequest::Status).boxed(),
+        Kind::SnapshotTake => Just(OwnedRequest::TakeSnapshot).boxed(),
         other => panic!("{other} is not a request"),
     }
 }
@@ -437,6 +483,11 @@ fn body() -> impl Strategy<Value = OwnedBody> {
         (option::of(view()), any::<u64>(), vec((key(), versioned()), 0..5), key())
             .prop_map(|(view, count, items, resume)| OwnedBody::Page { view, count, items, resume }),
         node_status().prop_map(|status| OwnedBody::Status(Box::new(status))),
+        (any::<u32>(), entry_id(), any::<u64>()).prop_map(|(node, last, bytes)| OwnedBody::Snapshot(TakenSnapshot {
+            node: NodeId(node),
+            last,
+            bytes
+        })),
     ]
 }
 
@@ -525,6 +576,27 @@ fn message(kind: Kind) -> BoxedStrategy<Message> {
             .prop_map(|(cluster, members)| Message::Format(Format { cluster: ClusterId(cluster), members }))
             .boxed(),
         other => panic!("{other} is not a peer message"),
+    }
+}
+
+fn transfer(kind: Kind) -> BoxedStrategy<OwnedTransfer> {
+    match kind {
+        Kind::SnapshotFetch => (entry_id(), any::<(u64, u64, u32)>())
+            .prop_map(|(last, (chain, offset, bytes_max))| {
+                OwnedTransfer::Fetch(Fetch { last, chain: Chain(chain), offset, bytes_max })
+            })
+            .boxed(),
+        Kind::SnapshotChunk => (any::<(u64, u32, u32, u64)>(), value())
+            .prop_map(|((index, offset, behind, hash), bytes)| {
+                let offset = u64::from(offset);
+                let total = offset + bytes.len() as u64 + u64::from(behind);
+                OwnedTransfer::Chunk { index, offset, total, hash, bytes }
+            })
+            .boxed(),
+        Kind::SnapshotGone => (prop::sample::select(GoneReason::ALL.to_vec()), ".{0,60}")
+            .prop_map(|(reason, text)| OwnedTransfer::Gone(reason, text))
+            .boxed(),
+        other => panic!("{other} is no part of a transfer"),
     }
 }
 

@@ -161,6 +161,7 @@ impl Desk {
                 replies::ok(asked.out, header.request);
                 return Taken::Answered;
             }
+            Wire::TakeSnapshot => unreachable!("refused above"),
             Wire::Status => {
                 let status = self.status(asked.now);
                 let applied = status.applied_index;
@@ -319,6 +320,9 @@ impl Desk {
             Wire::Get { key } => self.check_key(key),
             Wire::Scan(scan) if scan.from.len().max(scan.to.len()) > self.config.key_bytes_max => {
                 Err((Status::TooLarge, Reason::KeyTooLarge, "the range's keys are longer than this server accepts"))
+            }
+            Wire::TakeSnapshot => {
+                Err((Status::BadRequest, Reason::Unsupported, "snapshots are not supported by this version"))
             }
             Wire::Scan(_) | Wire::CloseView(_) | Wire::Status => Ok(()),
         }

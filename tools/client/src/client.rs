@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use protocol::command::Command;
-use protocol::reply::{NodeStatus, Reply, ReplyBody, Status};
+use protocol::reply::{NodeStatus, Reply, ReplyBody, Status, TakenSnapshot};
 use protocol::request::{ReadMode, Request, ViewId};
 use protocol::Index;
 
@@ -273,6 +273,17 @@ impl Client {
         self.call(Request::Status, call, |reply| match &reply.body {
             ReplyBody::Status(status) => (**status).clone(),
             _ => NodeStatus::default(),
+        })
+    }
+
+    /// Lets one node take a snapshot of its own state, and waits until that is durable: the node at `address`, or the
+    /// leader as far as this client knows it.
+    pub fn take_snapshot(&mut self, address: Option<&str>) -> Result<TakenSnapshot, Error> {
+        let only = address.and_then(|address| self.pipeline.endpoint(address));
+        let call = Call { only, repeatable: true, ..Call::default() };
+        self.call(Request::TakeSnapshot, call, |reply| match &reply.body {
+            ReplyBody::Snapshot(taken) => *taken,
+            _ => TakenSnapshot::default(),
         })
     }
 
