@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!  0  protocol                           nothing of ours
-//!  1  limits, time, exit                 nothing
+//!  1  limits, time, exit, sabotage       nothing
 //!  1  disk pool mailbox metrics logging  limits, time
 //!  2  raft      protocol time limits
 //!  2  kv        protocol limits
@@ -19,6 +19,9 @@
 compile_error!(
     "the `sabotage` feature breaks promises on purpose and is for tests only: it cannot be built for release"
 );
+
+#[macro_use]
+pub mod sabotage;
 
 pub mod config;
 pub mod disk;

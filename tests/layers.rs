@@ -13,6 +13,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("limits", &[]),
     ("time", &[]),
     ("exit", &[]),
+    ("sabotage", &[]),
     ("disk", &["limits", "time"]),
     ("pool", &["limits", "time"]),
     ("mailbox", &["limits", "time"]),
@@ -27,7 +28,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         "server",
         &[
             "protocol", "limits", "time", "disk", "pool", "mailbox", "metrics", "logging", "raft", "kv", "wal", "net",
-            "replica", "exit",
+            "replica", "exit", "sabotage",
         ],
     ),
     ("config", &["protocol", "limits", "time", "exit", "server"]),

@@ -123,7 +123,7 @@ impl Raft {
 
     fn up_to_date(&self, last: EntryId) -> bool {
         // Term first, then index (paper section 5.4.1): the order of `EntryId`.
-        last >= self.log.last()
+        sabotage!(VoteForShorterLog, last >= self.log.last(), true)
     }
 
     pub(super) fn asked_for_pre_vote(&mut self, now: Time, from: NodeId, term: Term, last: EntryId) {
@@ -144,6 +144,12 @@ impl Raft {
     /// another kind of message, and the other way round, so neither can count for the other (T-15).
     pub(super) fn pre_vote_answered(&mut self, now: Time, from: NodeId, term: Term, granted: bool) {
         let asked = self.hard_state.term.next();
+        sabotage!(PreVoteCountsAsVote: {
+            if let (true, Role::Candidate(campaign)) = (granted && term == self.hard_state.term, &mut self.role) {
+                campaign.answer(from, true);
+                return self.conclude(now);
+            }
+        });
         if let (true, Role::PreCandidate(campaign)) = (!granted || term == asked, &mut self.role) {
             campaign.answer(from, granted);
             self.conclude(now);
@@ -217,12 +223,21 @@ impl Raft {
             self.hard_state = HardState { term, vote: None, ..self.hard_state };
         }
         let led = self.is_leader();
+        #[cfg(feature = "sabotage")]
+        let verified = if let Role::Follower(follower) = &self.role { follower.matched } else { Index(0) };
         self.role = Role::Follower(Follower::of(leader, now));
+        sabotage!(MatchedSurvivesTerm: { self.keep_matched(verified) });
         if leader.is_some() {
             self.hear_leader(now);
         } else if led || now >= self.timers.election {
             self.draw_election_timeout(now);
         }
+    }
+
+    #[cfg(feature = "sabotage")]
+    fn keep_matched(&mut self, verified: Index) {
+        let Role::Follower(follower) = &mut self.role else { return };
+        follower.matched = verified;
     }
 
     /// A message of the current leader has arrived.
@@ -285,9 +300,10 @@ impl Raft {
     /// Leader: heartbeats, CheckQuorum, and the progress of its own log (C-13).
     pub(super) fn tick_leader(&mut self, now: Time) {
         let patience = self.settings.election_timeout_min;
-        let hangs = self.disk_hangs(now);
+        let hangs = sabotage!(HungDiskLeads, self.disk_hangs(now), false);
         let Role::Leader(leader) = &self.role else { return };
         let heard = leader.peers.iter().filter(|peer| now.since(peer.heard) < patience).count() + 1;
+        let heard = sabotage!(NoStepDown, heard, self.settings.voters.len());
         if hangs || heard < quorum::majority(self.settings.voters.len()) {
             let term = self.hard_state.term;
             self.follow(now, term, None);

@@ -174,7 +174,7 @@ impl Log {
         self.handed = self.handed.min(keep.index);
         self.durable = self.durable.min(keep.index);
         for append in &mut self.in_flight {
-            append.last = append.last.min(keep.index);
+            append.last = sabotage!(CompletionByIndex, append.last.min(keep.index), append.last);
         }
     }
 
@@ -202,8 +202,8 @@ impl Log {
         }
         let written = self.in_flight.iter().filter(|append| append.first <= append.last).map(|append| append.first);
         let durable = written.min().map_or(self.handed, Index::previous);
-        #[cfg(feature = "sabotage")]
-        let durable = durable.max(self.durable); // `pretend_durable` has run ahead
+        let durable = sabotage!(AnswerBeforeSync, durable, durable.max(self.durable)); // `pretend_durable` has run ahead
+        let durable = sabotage!(CompletionByIndex, durable, self.handed.max(self.durable));
         assert!(durable >= self.durable, "a completed append takes nothing back");
         self.durable = durable;
     }

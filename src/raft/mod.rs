@@ -80,8 +80,6 @@ pub struct Raft {
     reads_done: Vec<ReadState>,
     wishes: Vec<ReadLog>,
     stop: Option<Stop>,
-    #[cfg(feature = "sabotage")]
-    answer_early: bool,
 }
 
 /// What a node is, with what only that role has.
@@ -213,8 +211,6 @@ impl Raft {
             reads_done: Vec::new(),
             wishes: Vec::new(),
             stop: None,
-            #[cfg(feature = "sabotage")]
-            answer_early: false,
             settings,
         };
         raft.draw_election_timeout(now);
@@ -348,12 +344,6 @@ impl Raft {
         self.campaigns
     }
 
-    /// Deliberately wrong, to show that the tests notice: what was handed to the log counts as durable at once.
-    #[cfg(feature = "sabotage")]
-    pub fn sabotage_answer_early(&mut self) {
-        self.answer_early = true;
-    }
-
     fn tick(&mut self, now: Time) {
         match self.role {
             Role::Leader(_) => self.tick_leader(now),
@@ -430,26 +420,30 @@ impl Raft {
         }
         let append = Append {
             sequence,
-            hard_state: changed.then_some(self.hard_state),
+            hard_state: if changed { self.hard_state_to_store() } else { None },
             format: None,
             entries: self.log.hand_over(sequence, now),
             waiting: std::mem::take(&mut self.waiting),
         };
-        #[cfg(feature = "sabotage")]
-        let append = self.answer_early(now, append);
-        Some(append)
+        Some(sabotage!(AnswerBeforeSync, append, self.answer_early(now, append)))
     }
 
     #[cfg(feature = "sabotage")]
     fn answer_early(&mut self, now: Time, mut append: Append) -> Append {
-        if self.answer_early {
-            self.outbox.append(&mut append.waiting);
-            self.durable_hard_state = self.hard_state;
-            self.log.pretend_durable();
-            self.own_vote_persisted(now);
-            self.commit_by_quorum();
-        }
+        self.outbox.append(&mut append.waiting);
+        self.durable_hard_state = self.hard_state;
+        self.log.pretend_durable();
+        self.own_vote_persisted(now);
+        self.commit_by_quorum();
         append
+    }
+
+    /// What goes to the disk of the hard state.
+    fn hard_state_to_store(&self) -> Option<HardState> {
+        let state = self.hard_state;
+        let state = sabotage!(VoteNotPersisted, state, HardState { vote: None, ..state });
+        let stored = sabotage!(TermNotPersisted, true, state.vote.is_some());
+        stored.then_some(state)
     }
 
     /// Hands committed entries out for applying; old ones are read from the log first.
@@ -508,7 +502,7 @@ impl Raft {
     /// Says something that depends on the vote: it travels inside the append that makes the vote durable.
     fn send_when_durable(&mut self, to: NodeId, message: Message) {
         let envelope = self.envelope(to, self.hard_state.term, message);
-        self.waiting.push(envelope);
+        sabotage!(VoteLeavesEarly, &mut self.waiting, &mut self.outbox).push(envelope);
     }
 
     fn envelope(&self, to: NodeId, term: Term, message: Message) -> Envelope {

@@ -29,7 +29,11 @@ impl Raft {
         let id = EntryId { term, index: self.log.last().index.next() };
         let mut header = EntryHeader {
             id,
-            log_time: leader.clock.advance(now, wall).max(self.log.last_log_time()),
+            log_time: leader.clock.advance(now, wall).max(sabotage!(
+                LogTimeFromWallClock,
+                self.log.last_log_time(),
+                protocol::LogTime(0)
+            )),
             session: proposal.session,
             sequence: proposal.sequence,
             kind: proposal.kind,
@@ -262,17 +266,17 @@ impl Raft {
 
     /// Leader: the commit index is what a majority holds durably, if that is an entry of the own term (paper 5.4.2).
     pub(super) fn commit_by_quorum(&mut self) {
-        let durable = self.log.durable();
+        let durable = sabotage!(LeaderCountsUnsynced, self.log.durable(), self.log.last().index);
         let Role::Leader(leader) = &mut self.role else { return };
         let mut matched: Vec<Index> = leader.peers.iter().map(|peer| peer.matched).collect();
         matched.push(durable);
         let held = quorum::committed(&mut matched);
-        if held < leader.term_start || held <= self.commit {
+        let own_term_from = sabotage!(OldTermByCounting, leader.term_start, Index(0));
+        if held < own_term_from || held <= self.commit {
             return;
         }
-        assert_eq!(
-            self.log.term_at(held),
-            Some(self.hard_state.term),
+        assert!(
+            held < leader.term_start || self.log.term_at(held) == Some(self.hard_state.term),
             "behind the term's start, entries are of the term"
         );
         self.commit = held;
@@ -313,7 +317,8 @@ impl Raft {
         follower.round = follower.round.max(append.round);
         follower.lease_span_us = append.lease_span_us;
         // Never beyond what was verified against this leader (C-11, T-37).
-        self.commit = self.commit.max(append.commit.min(follower.matched));
+        let verified = sabotage!(CommitUnclamped, follower.matched, self.log.last().index);
+        self.commit = self.commit.max(append.commit.min(verified));
     }
 
     fn note_matched(&mut self, index: Index) {
@@ -343,7 +348,7 @@ impl Raft {
         if !continues(append, self.hard_state.term) {
             return Accepted::Refused;
         }
-        match self.first_news(append) {
+        match sabotage!(StaleAppendTruncates, self.first_news(append), Ok(0)) {
             Err(what) => Accepted::Impossible(what),
             Ok(news) => {
                 self.take(append, news);
@@ -389,11 +394,11 @@ impl Raft {
         if self.durable_hard_state.term != self.hard_state.term {
             return;
         }
-        let durable = self.log.durable();
+        let durable = sabotage!(AckBeforeSync, self.log.durable(), self.log.last().index);
         let (queue_us, sync_us) = self.disk_us;
         let Role::Follower(follower) = &mut self.role else { return };
         let Some(leader) = follower.leader else { return };
-        let matched = durable.min(follower.matched);
+        let matched = sabotage!(MatchAboveMatched, durable.min(follower.matched), durable);
         if follower.round == follower.told_round && matched == follower.told_matched && follower.reject.is_none() {
             return;
         }

@@ -70,6 +70,11 @@ impl Reads {
 
 impl Raft {
     pub(super) fn read(&mut self, token: u64) {
+        sabotage!(ReadWithoutRound: {
+            if self.is_leader() {
+                return self.reads_done.push(ReadState { token, result: Ok(self.commit) });
+            }
+        });
         match &mut self.role {
             Role::Leader(leader) if !leader.reads.is_full() => leader.reads.arrived.push(Reader::Local(token)),
             Role::Follower(Follower { leader: Some(_), forwarded, .. })
@@ -133,7 +138,7 @@ impl Raft {
     /// Leader: begins a round where one is due. Reads start one only while no other read waits for its round: what
     /// arrives meanwhile shares the next, so load makes rounds fuller, not more frequent.
     pub(super) fn begin_round_if_due(&mut self, now: Time) {
-        let committed_own = self.has_committed_in_own_term();
+        let committed_own = sabotage!(ReadBeforeOwnCommit, self.has_committed_in_own_term(), true);
         let (heartbeat, commit) = (self.settings.heartbeat, self.commit);
         let Role::Leader(leader) = &mut self.role else { return };
         let heartbeat_due = now >= leader.heartbeat_at;
@@ -148,7 +153,8 @@ impl Raft {
         }
         // No read before an entry of the own term is committed: the commit index may still be behind (C-18, T-31).
         if committed_own {
-            let (round, reads) = (leader.round, &mut leader.reads);
+            let round = sabotage!(ReadByOldRound, leader.round, Round(leader.round.0 - 1));
+            let reads = &mut leader.reads;
             reads.waiting.extend(reads.arrived.drain(..).map(|reader| (round, commit, reader)));
         }
         self.confirm_reads();
@@ -229,7 +235,8 @@ impl LogClock {
         let target = wall.0.saturating_mul(NS_PER_MS);
         let even = self.value_ns.saturating_add(elapsed);
         let pull = elapsed / 10;
-        self.value_ns = target.clamp(even.saturating_sub(pull), even.saturating_add(pull));
+        let drawn = target.clamp(even.saturating_sub(pull), even.saturating_add(pull));
+        self.value_ns = sabotage!(LogTimeFromWallClock, drawn, target);
         self.at = self.at.max(now);
         LogTime(self.value_ns / NS_PER_MS)
     }

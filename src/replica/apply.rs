@@ -53,10 +53,13 @@ impl Replica {
         }
         let leader = self.raft().and_then(Raft::leader);
         let replaced = WriteResult::NotExecuted { reason: Reason::Replaced, leader };
-        match (self.pending.pop(id), outcome) {
-            (Some(Committed::Own(end)), Some(outcome)) => self.end(end, WriteResult::Done(outcome, id.index), effects),
+        let executed = outcome.map(|outcome| WriteResult::Done(outcome, id.index));
+        match (self.pending.pop(id), executed) {
+            (Some(Committed::Own(end)), Some(executed)) => self.end(end, executed, effects),
             (Some(Committed::Own(_)), None) => panic!("a client waited for entry {id:?}, which is no command"),
-            (Some(Committed::Other(end)), _) => self.end(end, replaced, effects),
+            (Some(Committed::Other(end)), _) => {
+                self.end(end, sabotage!(ReplyByIndexOnly, replaced, executed.unwrap_or(replaced)), effects);
+            }
             (None, _) => {}
         }
     }

@@ -216,14 +216,6 @@ impl Replica {
         &self.store
     }
 
-    /// Deliberately wrong, to show that the tests notice: see [`Raft::sabotage_answer_early`]. Takes effect with a Format.
-    #[cfg(feature = "sabotage")]
-    pub fn sabotage_answer_early(&mut self) {
-        if let Phase::Member(raft) = &mut self.phase {
-            raft.sabotage_answer_early();
-        }
-    }
-
     fn peer(&mut self, now: Time, envelope: Envelope) {
         if let Message::Format(format) = &envelope.message {
             if self.formation.format().is_none() {

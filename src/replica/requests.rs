@@ -74,7 +74,10 @@ impl Replica {
             let mut ends = std::mem::take(&mut self.scratch.ends);
             self.pending.step_down(commit, &mut ends);
             for end in ends.drain(..) {
-                self.end(end, WriteResult::Unknown { reason: Reason::LeaderChanged }, effects);
+                let reason = Reason::LeaderChanged;
+                let result = WriteResult::Unknown { reason };
+                let result = sabotage!(DefiniteOnStepDown, result, WriteResult::NotExecuted { reason, leader });
+                self.end(end, result, effects);
             }
             self.scratch.ends = ends;
         }
@@ -125,7 +128,8 @@ impl Replica {
     /// Hands on what raft permitted and this node has applied.
     pub(super) fn answer_reads(&mut self, now: Time, effects: &mut Effects) {
         let mut granted = std::mem::take(&mut self.scratch.granted);
-        self.reads.take_ready(self.store.applied(), &mut granted);
+        let applied = sabotage!(ReadBeforeApplied, self.store.applied(), protocol::Index(u64::MAX));
+        self.reads.take_ready(applied, &mut granted);
         for (reader, index) in granted.drain(..) {
             match reader.purpose {
                 Purpose::View => self.grant(now, reader),
@@ -205,8 +209,11 @@ impl Replica {
         let mut expired = std::mem::take(&mut self.scratch.expired);
         self.pending.expire(now, &mut expired);
         for reply_to in expired.drain(..) {
-            let result = WriteResult::Unknown { reason: Reason::Deadline };
-            self.outbox.completions.push((reply_to.io_loop, Completion::Write { reply_to, result, credit: false }));
+            let reason = Reason::Deadline;
+            let result = WriteResult::Unknown { reason };
+            let result = sabotage!(DefiniteAtDeadline, result, WriteResult::NotExecuted { reason, leader: None });
+            let credit = sabotage!(CreditAtDeadline, false, true);
+            self.outbox.completions.push((reply_to.io_loop, Completion::Write { reply_to, result, credit }));
         }
         self.parked.expire(now, &mut expired);
         for reply_to in expired.drain(..) {

@@ -108,8 +108,9 @@ impl Server {
 fn start(config: Config) -> Result<Server, StartError> {
     start_logging(&config)?;
     let files = system::raise_file_limit();
-    let sabotage = Sabotage::from_environment();
-    let (wal, recovered) = open_wal(&config, &sabotage)?;
+    #[cfg(feature = "sabotage")]
+    arm_sabotage();
+    let (wal, recovered) = open_wal(&config)?;
     let client_listener = listen("clients", config.listen_client)?;
     let peer_listener = listen("peers", config.listen_peer)?;
     let now = system::now();
@@ -127,16 +128,7 @@ fn start(config: Config) -> Result<Server, StartError> {
     let replica = Replica::new(now, replica_settings(&config, &recovered.meta)?, to_raft(recovered), store);
     let clients_max = clients_max(files, config.io_threads);
     let wiring = Wiring::new(config, now, replica.published(), clients_max).map_err(cannot_start)?;
-    let parts = Parts {
-        wal,
-        replica,
-        readers,
-        members,
-        client_listener,
-        peer_listener,
-        #[cfg(feature = "sabotage")]
-        sabotage,
-    };
+    let parts = Parts { wal, replica, readers, members, client_listener, peer_listener };
     wiring.spawn(parts).map_err(cannot_start)
 }
 
@@ -154,10 +146,9 @@ fn start_logging(config: &Config) -> Result<(), StartError> {
     Ok(())
 }
 
-fn open_wal(config: &Config, sabotage: &Sabotage) -> Result<(Wal, wal::Recovered), StartError> {
+fn open_wal(config: &Config) -> Result<(Wal, wal::Recovered), StartError> {
     let mut options = wal::Options::new(config.id, system::random().map_err(cannot_start)?);
     options.segment_bytes = config.segment_bytes;
-    sabotage.apply(&mut options);
     Wal::open(&Disk::real(), &config.data, options)
         .map_err(|error| StartError { exit_code: error.exit_code(), text: error.to_string() })
 }
@@ -223,8 +214,6 @@ struct Parts {
     members: Vec<Member>,
     client_listener: TcpListener,
     peer_listener: TcpListener,
-    #[cfg(feature = "sabotage")]
-    sabotage: Sabotage,
 }
 
 /// Where each thread sleeps, so that links can be made between them.
@@ -328,8 +317,6 @@ impl Wiring {
             done: done_in,
             stop: StopSwitch::new(self.raft),
             recorder: self.metrics.recorder(),
-            #[cfg(feature = "sabotage")]
-            answer_early: parts.sabotage.answer_early,
         };
         let mut threads = Vec::new();
         for (number, io_loop) in io_threads.into_iter().enumerate() {
@@ -386,37 +373,14 @@ impl Wiring {
     }
 }
 
-/// Promises broken on purpose, asked for by `RAFTKV_SABOTAGE`; a build without the feature cannot break them.
-#[derive(Default)]
-struct Sabotage {
-    #[cfg(feature = "sabotage")]
-    drop_syncs: bool,
-    #[cfg(feature = "sabotage")]
-    answer_early: bool,
-}
-
-impl Sabotage {
-    #[cfg(not(feature = "sabotage"))]
-    fn from_environment() -> Sabotage {
-        Sabotage {}
-    }
-
-    #[cfg(feature = "sabotage")]
-    fn from_environment() -> Sabotage {
-        let asked = std::env::var("RAFTKV_SABOTAGE").unwrap_or_default();
-        let sabotage = Sabotage { drop_syncs: asked == "drop-sync", answer_early: asked == "answer-early" };
-        if sabotage.drop_syncs || sabotage.answer_early {
-            logging::say(format_args!("SABOTAGED ({asked}): this process loses data on purpose"));
-        }
-        sabotage
-    }
-
-    #[cfg(not(feature = "sabotage"))]
-    fn apply(&self, _options: &mut wal::Options) {}
-
-    #[cfg(feature = "sabotage")]
-    fn apply(&self, options: &mut wal::Options) {
-        options.drop_syncs = self.drop_syncs;
+/// Arms the bug that `RAFTKV_SABOTAGE` names, in a build that can.
+#[cfg(feature = "sabotage")]
+fn arm_sabotage() {
+    use crate::sabotage::{arm_everywhere, Bug};
+    let name = std::env::var("RAFTKV_SABOTAGE").unwrap_or_default();
+    if let Some(bug) = Bug::named(&name) {
+        arm_everywhere(bug);
+        logging::say(format_args!("SABOTAGED ({name}): {} on purpose", bug.breaks()));
     }
 }
 

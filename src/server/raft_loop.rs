@@ -45,9 +45,6 @@ pub(super) struct RaftLoop {
     pub(super) done: Receiver<Vec<Done>>,
     pub(super) stop: StopSwitch,
     pub(super) recorder: Recorder,
-    /// Breaks durability on purpose: what waits for a sync does not wait. For tests that must notice.
-    #[cfg(feature = "sabotage")]
-    pub(super) answer_early: bool,
 }
 
 impl RaftLoop {
@@ -117,11 +114,6 @@ impl RaftLoop {
     }
 
     fn take_persisted(&mut self, now: Time) {
-        #[cfg(feature = "sabotage")]
-        if self.answer_early {
-            while self.persisted.take().is_some() {}
-            return;
-        }
         while let Some(mut batch) = self.persisted.take() {
             for Persisted { sequence, waiting, queue_us, sync_us } in batch.drain(..) {
                 waiting.iter().for_each(|envelope| self.peers.send(envelope));
@@ -168,16 +160,6 @@ impl RaftLoop {
     /// The append goes to the wal before anything else is done, so that its sync runs beside the rest.
     fn append(&mut self, now: Time, effects: &mut Effects) {
         let Some(append) = effects.append.take() else { return };
-        #[cfg(feature = "sabotage")]
-        if self.answer_early {
-            let mut append = append;
-            append.waiting.drain(..).for_each(|envelope| self.peers.send(&envelope));
-            let sequence = append.sequence;
-            self.appends.batch().push(Queued { append, at: now });
-            self.replica.step(now, Input::Persisted { sequence, queue_us: 0, sync_us: 0 });
-            effects.more = true;
-            return;
-        }
         self.appends.batch().push(Queued { append, at: now });
         self.appends.flush();
     }

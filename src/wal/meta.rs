@@ -103,7 +103,7 @@ impl MetaFiles {
     pub(super) fn store(&mut self, meta: Meta) -> Result<u32, WalError> {
         let sequence = self.sequence + 1;
         let bytes = encode(&meta, sequence)?;
-        for (path, file) in &self.files {
+        for (path, file) in &self.files[..sabotage!(OneCopyMeta, 2, 1)] {
             write(path, file, &bytes)?;
         }
         (self.sequence, self.meta) = (sequence, meta);

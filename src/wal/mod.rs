@@ -38,7 +38,7 @@ use meta::MetaFiles;
 use prepare::Salts;
 use reader::View;
 use record::Owner;
-use writer::{Group, Start, SyncMode, Writer};
+use writer::{Group, Start, Writer};
 
 /// How to open a log.
 #[derive(Clone, Debug)]
@@ -53,9 +53,6 @@ pub struct Options {
     pub random: u64,
     /// The position of the newest durable snapshot, which is laid over the log (C-5).
     pub snapshot: Option<LogBase>,
-    /// Breaks durability on purpose: commits report success without a sync. For tests that must notice.
-    #[cfg(feature = "sabotage")]
-    pub drop_syncs: bool,
 }
 
 /// The position before a log's first entry.
@@ -129,7 +126,6 @@ pub struct WriteStats {
 pub struct Wal {
     disk: Disk,
     dir: PathBuf,
-    sync_mode: SyncMode,
     meta: MetaFiles,
     /// `None` until the cluster is formed: no segment exists before.
     writer: Option<Writer>,
@@ -152,17 +148,7 @@ impl Options {
             node,
             random,
             snapshot: None,
-            #[cfg(feature = "sabotage")]
-            drop_syncs: false,
         }
-    }
-
-    fn sync_mode(&self) -> SyncMode {
-        #[cfg(feature = "sabotage")]
-        if self.drop_syncs {
-            return SyncMode::Drop;
-        }
-        SyncMode::Sync
     }
 }
 
@@ -185,7 +171,6 @@ impl Wal {
         let mut wal = Wal {
             disk: disk.clone(),
             dir: dir.to_owned(),
-            sync_mode: options.sync_mode(),
             meta,
             writer: None,
             group: Group::default(),
@@ -333,7 +318,7 @@ impl Wal {
             batch_number: replayed.batch_number,
             restart: replayed.restart,
         };
-        self.writer = Some(Writer::start(start, self.view.clone(), self.preparer.clone(), self.sync_mode)?);
+        self.writer = Some(Writer::start(start, self.view.clone(), self.preparer.clone())?);
         Ok(recovered)
     }
 
@@ -380,7 +365,14 @@ impl Wal {
 
     fn commit_group(&mut self) -> Result<Synced, WalError> {
         let mut synced = Synced { last: self.group.last(), ..Synced::default() };
-        if let Some(meta) = self.next_meta.take().filter(|meta| meta != self.meta.meta()) {
+        let next_meta = self.next_meta.take().filter(|meta| meta != self.meta.meta());
+        sabotage!(EntriesBeforeMeta: {
+            if let (Some(writer), false) = (&mut self.writer, self.group.items.is_empty()) {
+                writer.write(&self.group.items)?;
+                self.group.items.clear();
+            }
+        });
+        if let Some(meta) = next_meta {
             if let (None, Some(owner)) = (&self.writer, owner(&meta)) {
                 self.begin_log(owner)?;
             }
@@ -406,7 +398,7 @@ impl Wal {
             restart: false,
         };
         self.view.publish(base.id.index, Some(base));
-        self.writer = Some(Writer::start(start, self.view.clone(), self.preparer.clone(), self.sync_mode)?);
+        self.writer = Some(Writer::start(start, self.view.clone(), self.preparer.clone())?);
         Ok(())
     }
 

@@ -249,7 +249,7 @@ fn read_entry(rest: &[u8], salt: u64, offset: u64) -> Result<(Record<'_>, u64), 
     let body = rest[ENTRY_PREFIX_BYTES as usize..]
         .get(..header.body_len as usize)
         .ok_or(NotARecord("an entry's body does not fit the segment"))?;
-    if Entry::checksum(body) != header.body_checksum {
+    if sabotage!(TornBodyAccepted, Entry::checksum(body) != header.body_checksum, false) {
         return Err(NotARecord("an entry's body does not match its checksum"));
     }
     Ok((Record::Entry(header, body), offset + entry_bytes(body.len())))

@@ -147,6 +147,13 @@ impl Replay<'_> {
             self.take(segment, offset, record)?;
             offset = record_end;
         }
+        sabotage!(CutForgotten: {
+            while let Ok((record, record_end)) = record::read(segment.bytes(), segment.salt(), offset) {
+                self.take(segment, offset, record)?;
+                offset = record_end;
+            }
+            return Ok(offset);
+        });
         if offset != end.offset {
             return Err(segment.damaged(end.offset, "the next segment says that this one ends inside a record"));
         }
@@ -169,7 +176,7 @@ impl Replay<'_> {
         let here = largest_synced_to(segment, offset);
         let later = behind.iter().filter_map(|segment| largest_synced_to(segment, RECORDS_AT)).max();
         match here.max(later) {
-            Some(synced_to) if synced_to > cut => Err(segment.damaged(
+            Some(synced_to) if sabotage!(DamageIsCut, synced_to > cut, false) => Err(segment.damaged(
                 offset,
                 format!("{reason}, below offset {} of segment {}", synced_to.offset, synced_to.segment),
             )),

@@ -67,7 +67,7 @@ pub(super) fn create(disk: &Disk, dir: &Path, header: SegmentHeader) -> Result<A
     file.sync().map_err(WalError::io("sync", &unfinished))?;
     let path = dir.join(file_name(header.sequence));
     disk.rename(&unfinished, &path).map_err(WalError::io("rename to", &path))?;
-    disk.sync_dir(dir).map_err(WalError::io("sync", dir))?;
+    sabotage!(NoDirectorySync, disk.sync_dir(dir), Ok(())).map_err(WalError::io("sync", dir))?;
     let map = file.map().map_err(WalError::io("map", &path))?;
     let segment = Segment::new(header, path, map, record::RECORDS_AT);
     Ok(Active { segment: Arc::new(segment), file, end: record::RECORDS_AT })
@@ -92,7 +92,8 @@ impl Segment {
     /// holds (C-6). It is never written again (C-4).
     pub(super) fn open(disk: &Disk, path: PathBuf) -> Result<Segment, WalError> {
         let file = disk.open(&path).map_err(WalError::io("open", &path))?;
-        let dropped = file.drop_cache().map_err(WalError::io("sync and re-read", &path))?;
+        let dropped = sabotage!(RecoveredNotSynced, file.drop_cache(), Ok(Dropped::Yes))
+            .map_err(WalError::io("sync and re-read", &path))?;
         if dropped == Dropped::Unverified {
             log::warn!("{}: read through the page cache, which may differ from the disk", path.display());
         }

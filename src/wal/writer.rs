@@ -19,14 +19,6 @@ pub(super) enum Item {
     Base(LogBase),
 }
 
-/// Whether a write is synced. Only the sabotage feature can say no.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum SyncMode {
-    Sync,
-    #[cfg(feature = "sabotage")]
-    Drop,
-}
-
 /// Writes at the end of the log.
 #[derive(Debug)]
 pub(super) struct Writer {
@@ -38,7 +30,6 @@ pub(super) struct Writer {
     synced_to: Position,
     /// The last write carried something and no Batch behind it says that it was synced (C-3).
     unconfirmed: bool,
-    sync_mode: SyncMode,
     /// The bytes of one write; keeps its capacity.
     buffer: Vec<u8>,
     view: Arc<View>,
@@ -67,12 +58,7 @@ pub(super) struct Start {
 
 impl Writer {
     /// Goes on in a new segment and makes its first Batch durable, with `synced_to` = the cut (C-4).
-    pub(super) fn start(
-        start: Start,
-        view: Arc<View>,
-        preparer: Preparer,
-        sync_mode: SyncMode,
-    ) -> Result<Writer, WalError> {
+    pub(super) fn start(start: Start, view: Arc<View>, preparer: Preparer) -> Result<Writer, WalError> {
         let active = preparer.take(0)?;
         view.add_segment(active.segment.clone());
         let mut writer = Writer {
@@ -80,7 +66,6 @@ impl Writer {
             batch_number: start.batch_number,
             synced_to: start.end,
             unconfirmed: false,
-            sync_mode: SyncMode::Sync,
             buffer: Vec::new(),
             view,
             preparer,
@@ -92,7 +77,7 @@ impl Writer {
             writer.tip = start.tip;
             writer.write(&[])?;
         }
-        (writer.unconfirmed, writer.sync_mode) = (false, sync_mode);
+        writer.unconfirmed = false;
         Ok(writer)
     }
 
@@ -167,10 +152,10 @@ impl Writer {
     fn flush(&mut self) -> Result<(), WalError> {
         let segment = &self.active.segment;
         self.active.file.write_at(self.active.end, &self.buffer).map_err(WalError::io("write", &segment.path))?;
-        if self.sync_mode == SyncMode::Sync {
-            self.active.file.sync().map_err(WalError::io("sync", &segment.path))?;
-        }
-        Ok(())
+        let sync = || self.active.file.sync();
+        let synced = sabotage!(DroppedSync, sync(), Ok(()));
+        let synced = sabotage!(RetriedSync, synced, synced.or_else(|_| sync()));
+        synced.map_err(WalError::io("sync", &segment.path))
     }
 
     /// What was written is synced: it counts, and readers may see it.

@@ -97,12 +97,13 @@ fn a_seed_is_the_same_run_every_time() {
 #[cfg(feature = "sabotage")]
 mod sabotage {
     use super::*;
-    use profile::Sabotage;
+    use raftkv::sabotage::{arm, Bug};
     use raftkv::time::Span;
 
     const SEEDS_AT_MOST: u64 = 40;
 
-    fn find(sabotage: Sabotage) {
+    fn find(bug: Bug) {
+        arm(Some(bug));
         let line = (0..SEEDS_AT_MOST).find_map(|seed| {
             let drawn = Profile::draw(seed);
             // Power cuts are where these two differ from an honest node.
@@ -112,7 +113,6 @@ mod sabotage {
                 all_at_once: true,
                 turmoil: Span::secs(10),
                 fault_every: Span::millis(500),
-                sabotage,
                 ..drawn
             };
             run(profile).err()
@@ -125,11 +125,11 @@ mod sabotage {
 
     #[test]
     fn sabotage_dropped_sync_is_found() {
-        find(Sabotage::DroppedSync);
+        find(Bug::DroppedSync);
     }
 
     #[test]
     fn sabotage_answer_before_sync_is_found() {
-        find(Sabotage::AnswerBeforeSync);
+        find(Bug::AnswerBeforeSync);
     }
 }

@@ -120,10 +120,6 @@ impl Node {
         let mut options = Options::new(NodeId(self.id), self.random.next());
         options.segment_bytes = profile.segment_bytes;
         options.tail_bytes = profile.tail_bytes;
-        #[cfg(feature = "sabotage")]
-        {
-            options.drop_syncs = profile.sabotage == crate::profile::Sabotage::DroppedSync;
-        }
         options
     }
 

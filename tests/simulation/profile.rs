@@ -43,19 +43,6 @@ pub struct Profile {
     pub credits: u32,
     /// Longest time a client waits for an operation.
     pub patience: Span,
-    #[cfg(feature = "sabotage")]
-    pub sabotage: Sabotage,
-}
-
-/// Promises that a test breaks on purpose, to see them missed.
-#[cfg(feature = "sabotage")]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sabotage {
-    None,
-    /// The log reports success without a sync.
-    DroppedSync,
-    /// What waits for a sync is released before it.
-    AnswerBeforeSync,
 }
 
 impl Profile {
@@ -92,8 +79,6 @@ impl Profile {
             inflight_messages: r.pick(&[1, 4, 64]),
             credits: r.pick(&[8, 64]) as u32,
             patience: Span::millis(r.pick(&[100, 1_000, 5_000])),
-            #[cfg(feature = "sabotage")]
-            sabotage: Sabotage::None,
         }
     }
 }

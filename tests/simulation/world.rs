@@ -237,10 +237,6 @@ impl World {
             return;
         }
         process.next_run = Time::NEVER;
-        #[cfg(feature = "sabotage")]
-        if self.profile.sabotage == crate::profile::Sabotage::AnswerBeforeSync {
-            process.replica.sabotage_answer_early();
-        }
         process.replica.set_wall_clock(wall_clock);
         for input in std::mem::take(&mut process.inbox) {
             process.replica.step(now, input);

@@ -249,11 +249,12 @@ fn dropped_syncs_lose_what_was_acknowledged() {
     let mut lost = 0;
     for seed in 0..20 {
         let mut rig = Rig::new();
-        rig.options.drop_syncs = true;
         rig.reopen();
+        crate::sabotage::arm(Some(crate::sabotage::Bug::DroppedSync));
         for _ in 0..10 {
             rig.append(1, &[1; 700]);
         }
+        crate::sabotage::arm(None);
         rig.disk.power_cut(seed);
         lost += u64::from(!matches!(rig.open(), Ok(recovered) if recovered.last.index.0 == 10));
     }

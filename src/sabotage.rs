@@ -1,0 +1,138 @@
+//! Promises broken on purpose, so that the tests can show that they would notice. At most one at a time is broken, and only
+//! in a build with the feature `sabotage`, which cannot be a release build; in every other build [`sabotage!`] *is* its
+//! honest expression.
+//!
+//! ```text
+//! let held = sabotage!(LeaderCountsUnsynced, self.log.durable(), self.log.last().index);
+//!                      which bug             honest              broken
+//! sabotage!(ReadWithoutRound: { .. });      nothing, or the broken statements
+//! ```
+
+/// The honest expression, or the broken one if that bug is armed.
+#[cfg(not(feature = "sabotage"))]
+macro_rules! sabotage {
+    ($bug:ident: $broken:block) => {};
+    ($bug:ident, $honest:expr, $broken:expr) => {
+        // A call, so that lints see the honest expression as something that could be another one.
+        std::convert::identity($honest)
+    };
+}
+
+/// The honest expression, or the broken one if that bug is armed.
+#[cfg(feature = "sabotage")]
+macro_rules! sabotage {
+    ($bug:ident: $broken:block) => {
+        if $crate::sabotage::is_armed($crate::sabotage::Bug::$bug) $broken
+    };
+    ($bug:ident, $honest:expr, $broken:expr) => {
+        if $crate::sabotage::is_armed($crate::sabotage::Bug::$bug) {
+            $broken
+        } else {
+            $honest
+        }
+    };
+}
+
+#[cfg(feature = "sabotage")]
+pub use switch::*;
+
+#[cfg(feature = "sabotage")]
+mod switch {
+    use std::cell::Cell;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    macro_rules! bugs {
+        ($($name:ident, $text:literal, $breaks:literal;)*) => {
+            /// Every bug that can be armed.
+            #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+            pub enum Bug {
+                $(#[doc = $breaks] $name,)*
+            }
+
+            impl Bug {
+                /// All of them.
+                pub const ALL: &'static [Bug] = &[$(Bug::$name,)*];
+
+                /// Its name on a command line.
+                pub fn name(self) -> &'static str {
+                    match self { $(Bug::$name => $text,)* }
+                }
+
+                /// What it breaks, and which rule that is.
+                pub fn breaks(self) -> &'static str {
+                    match self { $(Bug::$name => $breaks,)* }
+                }
+            }
+        };
+    }
+
+    bugs! {
+        // elections
+        VoteNotPersisted, "vote-not-persisted", "a vote is given and not stored (C-7)";
+        TermNotPersisted, "term-not-persisted", "a term is taken and not stored (C-7)";
+        VoteLeavesEarly, "vote-leaves-early", "votes and requests for votes leave before they are durable (C-7, C-10)";
+        OneCopyMeta, "one-copy-meta", "only one of the two meta files is written (C-7)";
+        VoteForShorterLog, "vote-for-shorter-log", "a vote is given without comparing logs (paper 5.4.1)";
+        PreVoteCountsAsVote, "pre-vote-counts-as-vote", "an answer to a PreVote counts in the election (T-15)";
+        NoStepDown, "no-step-down", "a leader that hears no quorum goes on leading (CheckQuorum)";
+        HungDiskLeads, "hung-disk-leads", "a leader whose disk hangs goes on leading (C-13)";
+        // replication
+        AnswerBeforeSync, "answer-early", "everything that waits for a sync leaves before it (C-10)";
+        AckBeforeSync, "ack-before-sync", "a follower acknowledges what is not durable (C-11)";
+        LeaderCountsUnsynced, "leader-counts-unsynced", "a leader counts itself before its sync (C-10)";
+        OldTermByCounting, "old-term-by-counting", "an entry of an older term is committed by counting (paper 5.4.2)";
+        CommitUnclamped, "commit-unclamped", "a follower commits beyond what it has verified (C-11)";
+        MatchAboveMatched, "match-above-matched", "a follower acknowledges its whole durable log (C-11)";
+        MatchedSurvivesTerm, "matched-survives-term", "what was verified against one leader counts for the next (C-11)";
+        StaleAppendTruncates, "stale-append-truncates", "an old AppendEntries truncates what came after it (T-35)";
+        CompletionByIndex, "completion-by-index", "a completed append counts for whatever replaced its entries (C-10)";
+        // reads
+        ReadWithoutRound, "read-without-round", "a leader reads without asking whether it leads (C-18)";
+        ReadByOldRound, "read-by-old-round", "a read is confirmed by a round that began before it (C-18)";
+        ReadBeforeOwnCommit, "read-before-own-commit", "a leader reads before it has committed in its term (C-18)";
+        ReadBeforeApplied, "read-before-applied", "a read does not wait until its index is applied (C-18)";
+        // clients
+        DefiniteOnStepDown, "definite-on-step-down", "a write that may yet commit is answered \"not executed\" (C-23)";
+        DefiniteAtDeadline, "definite-at-deadline", "a proposed write is answered \"not executed\" at its deadline (C-23)";
+        ReplyByIndexOnly, "reply-by-index-only", "a write is answered with whatever was committed at its index (C-23)";
+        CreditAtDeadline, "credit-at-deadline", "a 504 at the deadline returns the credit (C-26)";
+        LogTimeFromWallClock, "log-time-from-wall-clock", "log time is the leader's wall clock (C-25)";
+        // the log on the disk
+        DroppedSync, "drop-sync", "the log reports success without a sync (C-6)";
+        RetriedSync, "retried-sync", "a failed sync is tried again and believed (C-6)";
+        NoDirectorySync, "no-directory-sync", "a new segment's name is not made durable (C-2)";
+        EntriesBeforeMeta, "entries-before-meta", "entries are written before the term that they belong to (C-7)";
+        TornBodyAccepted, "torn-body-accepted", "a record's body is not verified (C-2)";
+        DamageIsCut, "damage-is-cut", "a bad record below synced_to is cut like a torn tail (C-3)";
+        CutForgotten, "cut-forgotten", "a replay runs past where a segment was cut, into leftovers (C-2, C-4)";
+        RecoveredNotSynced, "recovered-not-synced", "what a start finds in the page cache is taken for durable (C-6)";
+    }
+
+    thread_local! {
+        static HERE: Cell<Option<Bug>> = const { Cell::new(None) };
+    }
+    /// 1 + the bug's position; 0 = none. Set once, before there are threads.
+    static EVERYWHERE: AtomicUsize = AtomicUsize::new(0);
+
+    impl Bug {
+        /// The bug with this name.
+        pub fn named(name: &str) -> Option<Bug> {
+            Bug::ALL.iter().copied().find(|bug| bug.name() == name)
+        }
+    }
+
+    /// Arms a bug in this thread, or none.
+    pub fn arm(bug: Option<Bug>) {
+        HERE.set(bug);
+    }
+
+    /// Arms a bug in the whole process.
+    pub fn arm_everywhere(bug: Bug) {
+        EVERYWHERE.store(bug as usize + 1, Ordering::Relaxed);
+    }
+
+    /// Whether this bug is armed here.
+    pub fn is_armed(bug: Bug) -> bool {
+        HERE.get() == Some(bug) || EVERYWHERE.load(Ordering::Relaxed) == bug as usize + 1
+    }
+}
