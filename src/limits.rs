@@ -17,6 +17,13 @@ pub const VIEWS_MAX: usize = 16;
 /// Bytes of old versions that one view may hold back; one that needs more is closed. All views together hold at most
 /// `VIEWS_MAX` times as much, and what is overwritten while such a view is being closed.
 pub const VIEW_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Views of snapshots that may exist at a time, besides those of clients: one that is read, one that is being taken down.
+pub const SNAPSHOT_VIEWS_MAX: usize = 2;
+/// Bytes of old versions that the view of a snapshot may hold back; one that needs more is abandoned, the third in a row
+/// holds writes back instead (C-21). A quarter of a gigabyte overwritten while a snapshot is taken.
+pub const SNAPSHOT_VIEW_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Nodes of a replaced list that are freed before other bulk work has its turn: a millisecond or so.
+pub const REPLACED_LIST_STEPS: usize = 4 * 1024;
 /// Old versions that are unlinked or freed after each entry, besides four steps for each of its commands (so that a backlog
 /// shrinks under load): some ten microseconds.
 pub const RECLAIM_STEPS: usize = 64;

@@ -14,6 +14,9 @@ mod fifo;
 mod loom_tests;
 #[cfg(all(test, not(loom)))]
 mod model_tests;
+#[cfg(all(test, not(loom)))]
+mod replace_tests;
+mod restored;
 mod skiplist;
 #[cfg(all(test, not(loom)))]
 mod stress_tests;
@@ -26,8 +29,10 @@ use protocol::command::Command;
 pub use protocol::reply::{Item, Versioned};
 use protocol::request::ViewId;
 use protocol::Index;
+use view::Purpose;
 
-pub use skiplist::{Pinned, Range, Reader, ViewPinned};
+pub use restored::{Contents, Position, Restored, Session};
+pub use skiplist::{Builder, Built, OutOfOrder, Pinned, Range, Reader, ReplacedList as Retired, ViewPinned};
 pub use view::{ViewCounts, ViewsFull};
 
 /// What became of a command.
@@ -66,7 +71,22 @@ impl Default for Store {
 impl Store {
     /// An empty store, applied up to index 0.
     pub fn new() -> Self {
-        Self { list: skiplist::Writer::new(), keys: 0 }
+        Self::over(Builder::new().finish(Index(0)))
+    }
+
+    /// The state that a snapshot holds, at start.
+    pub fn restore(restored: Restored) -> Self {
+        Self::over(restored.built)
+    }
+
+    /// Puts the state of a snapshot in place of this one, in one step (C-19): readers see the old state or the new one, and
+    /// the new one's revision with it. All views end. The snapshot must be newer than what is published. The old list is
+    /// given back, to be freed elsewhere (C-20).
+    pub fn replace(&mut self, restored: Restored) -> Retired {
+        let index = restored.position.id.index;
+        assert!(index == restored.built.applied(), "a list of {} at position {index}", restored.built.applied());
+        self.keys = restored.built.keys();
+        self.list.replace(restored.built)
     }
 
     /// Applies one command of the entry at `revision`, which must be above what is published. Readers see it once
@@ -130,7 +150,24 @@ impl Store {
 
     /// Opens a view of the published revision (C-21). `boot` is the random number of this process.
     pub fn open_view(&mut self, boot: u64) -> Result<ViewId, ViewsFull> {
-        self.list.open_view(boot)
+        self.list.open_view(boot, Purpose::Client)
+    }
+
+    /// Opens a view for a snapshot of the published revision: it has places and a limit of its own. A `patient` one has no
+    /// limit and is never abandoned: whoever opens it holds writes back while [`Store::snapshot_held_bytes`] is above
+    /// [`crate::limits::SNAPSHOT_VIEW_BYTES_MAX`] (C-21).
+    pub fn open_snapshot_view(&mut self, boot: u64, patient: bool) -> Result<ViewId, ViewsFull> {
+        self.list.open_view(boot, if patient { Purpose::PatientSnapshot } else { Purpose::Snapshot })
+    }
+
+    /// Whether a view is open: not closed, not abandoned, and its list was not replaced.
+    pub fn view_is_open(&self, view: ViewId) -> bool {
+        self.list.view_is_open(view)
+    }
+
+    /// Bytes of old versions that only open views for snapshots hold back.
+    pub fn snapshot_held_bytes(&self) -> u64 {
+        self.list.snapshot_held_bytes() as u64
     }
 
     /// Closes a view; false if it was not open (closed before, or abandoned because it held too many bytes). Readers
@@ -142,6 +179,11 @@ impl Store {
     /// Numbers about the views.
     pub fn views(&self) -> ViewCounts {
         self.list.view_counts()
+    }
+
+    fn over(built: Built) -> Self {
+        let keys = built.keys();
+        Self { list: skiplist::Writer::over(built), keys }
     }
 
     /// Lets tests reach the bound with little memory.

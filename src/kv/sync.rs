@@ -9,8 +9,10 @@ mod real {
 
     /// Readers that may exist at a time.
     pub(in crate::kv) const READERS: usize = crate::limits::READERS_MAX;
+    /// Views of clients that may exist at a time.
+    pub(in crate::kv) const CLIENT_VIEWS: usize = crate::limits::VIEWS_MAX;
     /// Views that may exist at a time.
-    pub(in crate::kv) const VIEWS: usize = crate::limits::VIEWS_MAX;
+    pub(in crate::kv) const VIEWS: usize = CLIENT_VIEWS + crate::limits::SNAPSHOT_VIEWS_MAX;
     /// Levels of the skip list. With a quarter of each level's nodes on the next, 16 levels serve 4^16 keys.
     pub(in crate::kv) const LEVELS: usize = 16;
 
@@ -35,6 +37,7 @@ mod real {
     pub(in crate::kv) use loom::sync::Arc;
 
     pub(in crate::kv) const READERS: usize = 2;
+    pub(in crate::kv) const CLIENT_VIEWS: usize = 1;
     pub(in crate::kv) const VIEWS: usize = 2;
     pub(in crate::kv) const LEVELS: usize = 2;
 

@@ -164,7 +164,7 @@ fn a_view_holds_exactly_what_it_needs() {
     write(&mut store, Command::Remove { key: &key(0) });
     settle(&mut store);
     let version = (size_of_version() + 50) as u64;
-    assert_eq!(store.views(), ViewCounts { open: 1, held_bytes: 5 * version, abandoned: 0 });
+    assert_eq!(store.views(), ViewCounts { open: 1, held_bytes: 5 * version, abandoned: 0, snapshots_abandoned: 0 });
     assert_eq!(store.backlog(), 0);
     let tombstone = 50; // one of the five is a tombstone and has no value
     let new_node = node_bytes(&mut store, b"new");
@@ -234,7 +234,15 @@ fn views_inherit_from_each_other() {
         assert_eq!(at_view.get(b"a").map(|found| found.value), Some(&b"old"[..]), "whole as long as the pin");
         drop(pinned);
         settle(&mut store);
-        assert_eq!(store.views(), ViewCounts { open: left, held_bytes: if left > 0 { held } else { 0 }, abandoned: 0 });
+        assert_eq!(
+            store.views(),
+            ViewCounts {
+                open: left,
+                held_bytes: if left > 0 { held } else { 0 },
+                abandoned: 0,
+                snapshots_abandoned: 0
+            }
+        );
         let pinned = reader.pin();
         assert!(pinned.at_view(closed).is_none());
         for view in views.iter().take(left) {
@@ -260,7 +268,7 @@ fn a_view_that_holds_too_much_is_abandoned() {
         settle(&mut store);
         assert!(store.views().held_bytes <= 1_200);
     }
-    assert_eq!(store.views(), ViewCounts { open: 0, held_bytes: 0, abandoned: 1 });
+    assert_eq!(store.views(), ViewCounts { open: 0, held_bytes: 0, abandoned: 1, snapshots_abandoned: 0 });
     assert!(store.reader().pin().at_view(view).is_none());
     assert!(!store.close_view(view));
     assert_eq!(store.bytes(), before);

@@ -15,21 +15,36 @@ use protocol::request::ViewId;
 use protocol::Index;
 
 use super::fifo::Fifo;
-use super::sync::{AtomicU64, Ordering, VIEWS};
+use super::sync::{AtomicU64, Ordering, CLIENT_VIEWS, VIEWS};
+use crate::limits;
 
-/// No view can be opened now: [`crate::limits::VIEWS_MAX`] are open or being taken down.
+/// No view can be opened now: [`limits::VIEWS_MAX`], or [`limits::SNAPSHOT_VIEWS_MAX`] for snapshots, are open or being
+/// taken down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ViewsFull;
+
+/// What a view is opened for. Clients cannot take the places of snapshots, nor the other way round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// A scan in pages; holds at most [`limits::VIEW_BYTES_MAX`].
+    Client,
+    /// A snapshot; holds at most [`limits::SNAPSHOT_VIEW_BYTES_MAX`].
+    Snapshot,
+    /// A snapshot that must succeed: it is never abandoned, writes wait instead.
+    PatientSnapshot,
+}
 
 /// Views, counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ViewCounts {
-    /// Open ones.
+    /// Open ones, those of snapshots included.
     pub open: usize,
     /// Bytes of old versions that only views hold back, those on their way out included.
     pub held_bytes: u64,
-    /// Views that were closed because they held more than [`crate::limits::VIEW_BYTES_MAX`].
+    /// Views that were closed because they held more than [`limits::VIEW_BYTES_MAX`].
     pub abandoned: u64,
+    /// Views of snapshots that were closed because they held more than [`limits::SNAPSHOT_VIEW_BYTES_MAX`].
+    pub snapshots_abandoned: u64,
 }
 
 /// The open views, as other threads see them. View `serial` has place `serial % VIEWS`; no serial is used twice.
@@ -73,7 +88,8 @@ impl ViewTable {
         place.serial.store(view.serial, Ordering::Release);
     }
 
-    /// Relaxed: who must see it, sees it by what the writer does next, the fence of a reclaim or the release of `applied`.
+    /// Relaxed: who must see it, sees it by what the writer does next, the fence of a reclaim, the release of `applied`
+    /// or that of a new root.
     fn close(&self, view: ViewId) {
         self.place(view.serial).serial.store(0, Ordering::Relaxed);
     }
@@ -84,11 +100,15 @@ pub(super) struct Views<H> {
     places: [Option<View<H>>; VIEWS],
     opened: u64,
     abandoned: u64,
+    snapshots_abandoned: u64,
+    /// What a view may hold, of a client and of a snapshot.
     bytes_max: usize,
+    snapshot_bytes_max: usize,
 }
 
 struct View<H> {
     id: ViewId,
+    purpose: Purpose,
     state: State,
     held: Fifo<H>,
     /// Bytes of what it holds.
@@ -103,24 +123,48 @@ enum State {
     Draining,
 }
 
-impl<H> Views<H> {
-    /// No views; each may hold `bytes_max` bytes.
-    pub(super) fn new(bytes_max: usize) -> Self {
-        Self { places: std::array::from_fn(|_| None), opened: 0, abandoned: 0, bytes_max }
+impl<H> Default for Views<H> {
+    /// No views.
+    fn default() -> Self {
+        Self {
+            places: std::array::from_fn(|_| None),
+            opened: 0,
+            abandoned: 0,
+            snapshots_abandoned: 0,
+            bytes_max: limits::VIEW_BYTES_MAX,
+            snapshot_bytes_max: limits::SNAPSHOT_VIEW_BYTES_MAX,
+        }
     }
+}
 
+impl<H> Views<H> {
     #[cfg(all(test, not(loom)))]
     pub(super) fn set_bytes_max(&mut self, bytes_max: usize) {
-        self.bytes_max = bytes_max;
+        (self.bytes_max, self.snapshot_bytes_max) = (bytes_max, bytes_max);
     }
 
-    pub(super) fn open(&mut self, table: &ViewTable, boot: u64, revision: u64) -> Result<ViewId, ViewsFull> {
-        let place = self.places.iter().position(Option::is_none).ok_or(ViewsFull)?;
+    pub(super) fn open(
+        &mut self,
+        table: &ViewTable,
+        boot: u64,
+        revision: u64,
+        purpose: Purpose,
+    ) -> Result<ViewId, ViewsFull> {
+        let mut places = match purpose {
+            Purpose::Client => 0..CLIENT_VIEWS,
+            Purpose::Snapshot | Purpose::PatientSnapshot => CLIENT_VIEWS..VIEWS,
+        };
+        let place = places.find(|&place| self.places[place].is_none()).ok_or(ViewsFull)?;
         self.opened += 1;
         let id = ViewId { boot, revision: Index(revision), serial: self.opened * VIEWS as u64 + place as u64 };
-        self.places[place] = Some(View { id, state: State::Open, held: Fifo::default(), bytes: 0 });
+        self.places[place] = Some(View { id, purpose, state: State::Open, held: Fifo::default(), bytes: 0 });
         table.open(id);
         Ok(id)
+    }
+
+    pub(super) fn is_open(&self, id: ViewId) -> bool {
+        let place = self.places[(id.serial % VIEWS as u64) as usize].as_ref();
+        place.is_some_and(|view| view.id == id && view.state == State::Open)
     }
 
     /// False if it is not open.
@@ -133,6 +177,15 @@ impl<H> Views<H> {
                 true
             }
             _ => false,
+        }
+    }
+
+    /// Ends all views together with their list, with which goes what they held.
+    pub(super) fn close_all(&mut self, table: &ViewTable) {
+        for view in self.places.iter_mut().filter_map(Option::take) {
+            if view.state == State::Open {
+                table.close(view.id);
+            }
         }
     }
 
@@ -150,9 +203,14 @@ impl<H> Views<H> {
         let view = self.places[place].as_mut().expect("`needing` named it");
         view.held.push(held);
         view.bytes += bytes;
-        if view.bytes > self.bytes_max && view.state == State::Open {
+        let (max, abandoned) = match view.purpose {
+            Purpose::Client => (self.bytes_max, &mut self.abandoned),
+            Purpose::Snapshot => (self.snapshot_bytes_max, &mut self.snapshots_abandoned),
+            Purpose::PatientSnapshot => return,
+        };
+        if view.bytes > max && view.state == State::Open {
             let id = view.id;
-            self.abandoned += 1;
+            *abandoned += 1;
             self.close(table, id, applied);
         }
     }
@@ -187,12 +245,19 @@ impl<H> Views<H> {
         self.places.iter().flatten().any(|view| view.state != State::Open)
     }
 
+    /// Bytes that open views of snapshots hold.
+    pub(super) fn snapshot_held_bytes(&self) -> usize {
+        let views = self.places.iter().flatten();
+        views.filter(|view| view.purpose != Purpose::Client && view.state == State::Open).map(|view| view.bytes).sum()
+    }
+
     pub(super) fn counts(&self) -> ViewCounts {
         let views = self.places.iter().flatten();
         ViewCounts {
             open: views.clone().filter(|view| view.state == State::Open).count(),
             held_bytes: views.map(|view| view.bytes as u64).sum(),
             abandoned: self.abandoned,
+            snapshots_abandoned: self.snapshots_abandoned,
         }
     }
 }

@@ -88,9 +88,33 @@ pub(super) enum Unlinked {
     Node(NonNull<Node>),
 }
 
-/// A list with all memory that was ever taken for it, when its writer is gone.
+/// The heights of towers: 1 with probability 3/4, 2 with 3/16 and so on.
+pub(super) struct Heights {
+    /// State of a xorshift generator.
+    random: u64,
+}
+
+impl Default for Heights {
+    fn default() -> Self {
+        Self { random: 0x9E37_79B9_7F4A_7C15 }
+    }
+}
+
+impl Heights {
+    pub(super) fn draw(&mut self) -> usize {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        let zeros = (self.random >> 16).trailing_zeros() as usize; // the low bits of a xorshift are its weakest
+        (1 + zeros / 2).min(LEVELS)
+    }
+}
+
+/// A list with all memory that was ever taken for it, without a writer.
 pub(super) struct Estate {
-    pub(super) list: NonNull<List>,
+    list: NonNull<List>,
+    /// The first node that is not freed yet.
+    next: Option<NonNull<Node>>,
     pub(super) retired: Fifo<Retired>,
     pub(super) memory: Memory,
 }
@@ -99,27 +123,58 @@ pub(super) struct Estate {
 unsafe impl Send for Estate {}
 
 impl Estate {
-    /// Frees everything.
+    /// `memory` is where all of `list` came from.
+    pub(super) fn new(list: NonNull<List>, memory: Memory) -> Self {
+        // SAFETY: the header lives as long as this estate, or as what shares it (`Shared::root`).
+        let head = unsafe { list.as_ref().head };
+        Self { list, next: Some(head), retired: Fifo::default(), memory }
+    }
+
+    /// The list's header.
+    pub(super) fn list(&self) -> &List {
+        // SAFETY: freed with this estate only.
+        unsafe { self.list.as_ref() }
+    }
+
+    pub(super) fn list_pointer(&self) -> NonNull<List> {
+        self.list
+    }
+
+    /// Frees everything but the header, at most `steps` nodes or retired things now; true when it is done.
     ///
     /// # Safety
     /// Nobody reads the list, now or later, and all reads happened before this.
-    pub(super) unsafe fn free(mut self) {
-        while let Some(retired) = self.retired.pop() {
-            // SAFETY: the caller's promise; what is retired is no longer linked, so it is freed here only.
-            unsafe { free_unlinked(&mut self.memory, retired.what) };
-        }
-        // SAFETY: a leaked Box, taken back once.
-        let list = unsafe { Box::from_raw(self.list.as_ptr()) };
-        let mut next = Some(list.head);
-        while let Some(node) = next {
-            // SAFETY: linked, so not freed yet; its successor is loaded before it is freed.
-            unsafe {
-                next = NodeRef::new(node).next(0).map(NodeRef::pointer);
-                free_with_versions(&mut self.memory, node);
+    pub(super) unsafe fn free_some(&mut self, steps: usize) -> bool {
+        for _ in 0..steps {
+            if let Some(retired) = self.retired.pop() {
+                // SAFETY: the caller's promise; what is retired is no longer linked, so it is freed here only.
+                unsafe { free_unlinked(&mut self.memory, retired.what) };
+            } else if let Some(node) = self.next {
+                // SAFETY: linked, so not freed yet; its successor is loaded before it is freed.
+                unsafe {
+                    self.next = NodeRef::new(node).next(0).map(NodeRef::pointer);
+                    free_with_versions(&mut self.memory, node);
+                }
+            } else {
+                break;
             }
         }
+        let done = self.retired.is_empty() && self.next.is_none();
         let left = self.memory.bytes();
-        assert!(left == 0, "{left} bytes of the skip list were lost");
+        assert!(!done || left == 0, "{left} bytes of the skip list were lost");
+        done
+    }
+
+    /// Frees what is left, and the header.
+    ///
+    /// # Safety
+    /// As for [`Estate::free_some`]; and nobody looks at the header, now or later.
+    pub(super) unsafe fn free(mut self) {
+        // SAFETY: passed on.
+        let done = unsafe { self.free_some(usize::MAX) };
+        assert!(done, "nothing is left");
+        // SAFETY: a leaked Box, taken back once.
+        drop(unsafe { Box::from_raw(self.list.as_ptr()) });
     }
 }
 

@@ -16,21 +16,26 @@
 //! and loads each pointer anew, so it cannot reach what it must see as unlinked; and all that it stands on has only
 //! pointers to what was linked when the pin began, or later.
 
+mod builder;
 mod list;
 mod node;
 mod reader;
+mod replaced;
 mod shared;
 
+use std::mem;
 use std::ptr::NonNull;
 
+pub use builder::{Builder, Built, OutOfOrder};
 pub use reader::{Pinned, Range, Reader, ViewPinned};
+pub use replaced::ReplacedList;
 
-use self::list::{free_unlinked, Estate, List, Retired, Unlinked};
+use self::list::{free_unlinked, Estate, Heights, List, Retired, Unlinked};
 use self::node::{Memory, NewVersion, Node, NodeRef, Version, VersionRef};
 use self::shared::Shared;
 use super::fifo::Fifo;
 use super::sync::{fence, Arc, Ordering, LEVELS};
-use super::view::{ViewCounts, Views, ViewsFull};
+use super::view::{Purpose, ViewCounts, Views, ViewsFull};
 use super::{Versioned, Write};
 use crate::limits;
 use protocol::request::ViewId;
@@ -46,8 +51,7 @@ pub(super) struct Writer {
     written: u64,
     /// Commands since the last publication: reclaiming keeps pace with them.
     changes: usize,
-    /// State of the xorshift generator of heights.
-    random: u64,
+    heights: Heights,
     superseded: Fifo<Superseded>,
     retired: Fifo<Retired>,
     views: Views<Held>,
@@ -70,21 +74,39 @@ struct Held {
 unsafe impl Send for Writer {}
 
 impl Writer {
-    pub(super) fn new() -> Self {
-        let mut memory = Memory::default();
-        let list = List::new(&mut memory);
+    /// The writer of a list that nobody has seen yet.
+    pub(super) fn over(built: Built) -> Self {
+        let applied = built.applied().0;
+        let (list, memory) = built.into_parts();
         Self {
             shared: Arc::new(Shared::new(list)),
             list,
             memory,
-            applied: 0,
-            written: 0,
+            applied,
+            written: applied,
             changes: 0,
-            random: 0x9E37_79B9_7F4A_7C15,
+            heights: Heights::default(),
             superseded: Fifo::default(),
             retired: Fifo::default(),
-            views: Views::new(limits::VIEW_BYTES_MAX),
+            views: Views::default(),
         }
+    }
+
+    /// Publishes `built` in place of the list, whose views end. What it shows must be newer.
+    pub(super) fn replace(&mut self, built: Built) -> ReplacedList {
+        let applied = built.applied().0;
+        assert!(applied > self.applied, "a list of {applied} replaces one of {}", self.applied);
+        assert!(self.written <= self.applied, "revision {} was written and not published", self.written);
+        let (list, memory) = built.into_parts();
+        self.views.close_all(&self.shared.views);
+        self.shared.replace_root(list);
+        let mut estate = Estate::new(mem::replace(&mut self.list, list), mem::replace(&mut self.memory, memory));
+        estate.retired = mem::take(&mut self.retired);
+        // What these name stays linked, and is freed with the list.
+        self.superseded = Fifo::default();
+        let last = mem::replace(&mut self.applied, applied);
+        (self.written, self.changes) = (applied, 0);
+        ReplacedList::new(Arc::clone(&self.shared), last, estate)
     }
 
     pub(super) fn applied(&self) -> u64 {
@@ -103,6 +125,11 @@ impl Writer {
 
     pub(super) fn view_counts(&self) -> ViewCounts {
         self.views.counts()
+    }
+
+    /// Bytes that open views for snapshots hold back.
+    pub(super) fn snapshot_held_bytes(&self) -> usize {
+        self.views.snapshot_held_bytes()
     }
 
     #[cfg(all(test, not(loom)))]
@@ -158,13 +185,17 @@ impl Writer {
         self.applied = applied;
         self.list().publish(applied);
         // Each change leaves at most a version to unlink, a version to free, a node to unlink and a node to free.
-        let steps = limits::RECLAIM_STEPS + 4 * std::mem::take(&mut self.changes);
+        let steps = limits::RECLAIM_STEPS + 4 * mem::take(&mut self.changes);
         self.reclaim(steps);
     }
 
-    pub(super) fn open_view(&mut self, boot: u64) -> Result<ViewId, ViewsFull> {
+    pub(super) fn open_view(&mut self, boot: u64, purpose: Purpose) -> Result<ViewId, ViewsFull> {
         self.reclaim(limits::RECLAIM_STEPS); // closed views may have places to give back
-        self.views.open(&self.shared.views, boot, self.applied)
+        self.views.open(&self.shared.views, boot, self.applied, purpose)
+    }
+
+    pub(super) fn view_is_open(&self, view: ViewId) -> bool {
+        self.views.is_open(view)
     }
 
     pub(super) fn close_view(&mut self, view: ViewId) -> bool {
@@ -187,7 +218,7 @@ impl Writer {
 
     fn insert(&mut self, before: &[NodeRef<'_>; LEVELS], key: &[u8], new: &NewVersion<'_>) {
         assert!(new.version != 0, "a missing key is not removed");
-        let height = self.draw_height();
+        let height = self.heights.draw();
         let version = self.memory.version(new, None);
         let node = self.memory.node(key, height, Some(version), |level| before[level].next(level));
         // SAFETY: just made.
@@ -197,15 +228,6 @@ impl Writer {
         for (level, before) in before.iter().enumerate().take(height) {
             before.set_next(level, Some(node));
         }
-    }
-
-    /// 1 with probability 3/4, 2 with 3/16 and so on.
-    fn draw_height(&mut self) -> usize {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        let zeros = (self.random >> 16).trailing_zeros() as usize; // the low bits of a xorshift are its weakest
-        (1 + zeros / 2).min(LEVELS)
     }
 
     /// Frees and unlinks what C-20 allows, in about `steps` steps.
@@ -302,8 +324,9 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        let (retired, memory) = (std::mem::take(&mut self.retired), std::mem::take(&mut self.memory));
-        self.shared.inherit(Estate { list: self.list, retired, memory });
+        let mut estate = Estate::new(self.list, mem::take(&mut self.memory));
+        estate.retired = mem::take(&mut self.retired);
+        self.shared.inherit(estate);
     }
 }
 

@@ -57,6 +57,18 @@ pub(super) struct NewVersion<'a> {
     pub(super) value: &'a [u8],
 }
 
+impl<'a> NewVersion<'a> {
+    /// A value that was written before, somewhere else.
+    pub(super) fn of(versioned: &Versioned<'a>) -> Self {
+        Self {
+            revision: versioned.revision.0,
+            create_revision: versioned.create_revision.0,
+            version: versioned.version,
+            value: versioned.value,
+        }
+    }
+}
+
 /// A node that is not freed during `'a`.
 #[derive(Clone, Copy)]
 pub(super) struct NodeRef<'a> {

@@ -90,7 +90,10 @@ impl Pinned<'_> {
     /// The state at an open view's revision; None once the view is closed. What it returns stays whole as long as this
     /// pin, even if the view is closed meanwhile.
     pub fn at_view(&self, view: ViewId) -> Option<ViewPinned<'_>> {
-        let open = self.reader.shared.views.is_open(view);
+        let shared = &self.reader.shared;
+        // A view of a list that has replaced the pinned one was opened after it became the root: who finds the view open
+        // finds that root. The views of the pinned one end with it.
+        let open = shared.views.is_open(view) && std::ptr::eq(shared.root(), self.state.list);
         open.then_some(ViewPinned { state: State { revision: view.revision.0, ..self.state } })
     }
 }

@@ -12,17 +12,15 @@ const IDLE: u64 = u64::MAX;
 
 /// Lives as long as the store and every reader.
 pub(super) struct Shared {
-    /// The one published root (C-19). Nothing replaces it yet. When a list that was built from a snapshot does: it has
-    /// its `applied` already, above the old one's; the writer closes all views of the old list and stores the new one
-    /// here (release), so that who loads it finds those views closed; the old one's writer leaves an [`Estate`], whose
-    /// nodes the bulk worker frees once, after a fence, every slot is above the old list's last `applied`.
+    /// The one published root (C-19).
     root: AtomicPtr<List>,
     slots: [Slot; READERS],
     /// Slots that were ever taken: the writer looks at no others.
     slots_used: AtomicUsize,
     pub(super) views: ViewTable,
-    /// What the store leaves behind when it is dropped. Locked twice in a lifetime, never by a reader that reads.
-    estate: Mutex<Option<Estate>>,
+    /// What the store leaves behind when it is dropped, and what is left of replaced lists: at least their headers, some
+    /// thirty bytes each. Locked when one is added, never by a reader that reads.
+    estates: Mutex<Vec<Estate>>,
 }
 
 /// One reader's announcement. Alone on its cache lines (two, because they are fetched in pairs): its reader writes it
@@ -42,7 +40,7 @@ impl Shared {
             slots: std::array::from_fn(slot),
             slots_used: AtomicUsize::new(0),
             views: ViewTable::new(),
-            estate: Mutex::new(None),
+            estates: Mutex::new(Vec::new()),
         }
     }
 
@@ -58,6 +56,12 @@ impl Shared {
         unsafe { &*self.root.load(Ordering::Acquire) }
     }
 
+    /// Writer only: a list that was built elsewhere becomes the root. Release, partner of [`Shared::root`]: its `applied`
+    /// is set, above the old one's, and the views of the old one are closed; who sees the new root sees that too.
+    pub(super) fn replace_root(&self, root: NonNull<List>) {
+        self.root.store(root.as_ptr(), Ordering::Release);
+    }
+
     pub(super) fn slot(&self, slot: usize) -> &Slot {
         &self.slots[slot]
     }
@@ -65,7 +69,8 @@ impl Shared {
     /// Takes a free slot.
     pub(super) fn take_slot(&self) -> Option<usize> {
         let slot = self.slots.iter().position(Slot::take)?;
-        // Relaxed: only the thread that owns the store takes slots and looks at them (the store is not Sync).
+        // Relaxed: only the thread that owns the store takes slots (the store is not Sync). Another one that looks at them,
+        // to free a replaced list, and misses this one, has its fence before that of the new reader's first pin.
         self.slots_used.fetch_max(slot + 1, Ordering::Relaxed);
         Some(slot)
     }
@@ -77,18 +82,18 @@ impl Shared {
         self.slots[..used].iter().map(Slot::announced).min().unwrap_or(IDLE)
     }
 
-    /// The last owner of `self` frees what the store left.
+    /// The last owner of `self` frees what is left.
     pub(super) fn inherit(&self, estate: Estate) {
-        *self.estate.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(estate);
+        self.estates.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(estate);
     }
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        let estate = self.estate.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if let Some(estate) = estate.take() {
-            // SAFETY: the store is gone, since it left an estate, and so is every reader, since each owns a share of
-            // `self`. Their last uses happened before this: the count of shares is released and acquired.
+        let estates = self.estates.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner());
+        for estate in estates.drain(..) {
+            // SAFETY: the store, every reader and every replaced list are gone, since each owns a share of `self`. Their
+            // last uses happened before this: the count of shares is released and acquired.
             unsafe { estate.free() };
         }
     }
