@@ -1,7 +1,13 @@
 //! What was typed -> what it means, once. One table of settings serves flags, environment and TOML: a setting called
 //! `election-timeout` is the flag `--election-timeout`, the variable `RAFTKV_ELECTION_TIMEOUT` and the TOML key
 //! `election-timeout`. Flags win over variables, variables over the file.
+#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "a configuration is a file of a machine")]
 
+mod commands;
+mod machine;
+mod settings;
+mod source;
+mod template;
 mod value;
 
 use std::fmt;
@@ -11,102 +17,16 @@ use std::path::{Path, PathBuf};
 use protocol::format::Member;
 use protocol::{Incarnation, NodeId};
 
-pub use value::{Millis, Peers, Size};
+pub use commands::{run, ConfigCommand};
+pub use settings::Settings;
+pub use source::{Origin, ServeArgs};
+pub use value::{Listen, Millis, Peers, Size};
 
 use crate::exit;
 use crate::limits;
-use crate::server::Config;
+use crate::server::{AdminListen, Config};
 use crate::time::Span;
-
-/// Declares the settings, and the one operation that needs to name them all.
-macro_rules! settings {
-    ($($(#[$attribute:meta])* $name:ident: $type:ty,)*) => {
-        /// The settings of one source, as typed; what is missing is `None`.
-        #[derive(Clone, Debug, Default, clap::Args, serde::Deserialize)]
-        #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-        pub struct Settings {
-            $($(#[$attribute])* pub $name: Option<$type>,)*
-        }
-
-        impl Settings {
-            /// These settings, and `other`'s where these say nothing.
-            pub fn or(self, other: Settings) -> Settings {
-                Settings { $($name: self.$name.or(other.$name),)* }
-            }
-        }
-    };
-}
-
-settings! {
-    /// This node's number in the cluster, from 0
-    #[arg(long, env = "RAFTKV_ID", value_name = "N")]
-    id: u32,
-    /// Directory of this node's files; created if missing
-    #[arg(long, env = "RAFTKV_DATA", value_name = "DIR")]
-    data: PathBuf,
-    /// A name for people, shown by `status`
-    #[arg(long, env = "RAFTKV_NAME", value_name = "TEXT")]
-    name: String,
-    /// All first members of the cluster, this node included; the same on every node [default: a cluster of this node]
-    #[arg(long, env = "RAFTKV_PEERS", value_name = "ID=CLIENT/PEER,...")]
-    peers: Peers,
-    /// Where to listen for clients [default: this node's entry in --peers]
-    #[arg(long, env = "RAFTKV_LISTEN_CLIENT", value_name = "HOST:PORT")]
-    listen_client: String,
-    /// Where to listen for peers [default: this node's entry in --peers]
-    #[arg(long, env = "RAFTKV_LISTEN_PEER", value_name = "HOST:PORT")]
-    listen_peer: String,
-    /// Address for clients that the cluster tells others [default: this node's entry in --peers]
-    #[arg(long, env = "RAFTKV_ADVERTISE_CLIENT", value_name = "HOST:PORT")]
-    advertise_client: String,
-    /// Address for peers that the cluster tells others [default: this node's entry in --peers]
-    #[arg(long, env = "RAFTKV_ADVERTISE_PEER", value_name = "HOST:PORT")]
-    advertise_peer: String,
-    /// Threads that serve clients [default: 1]
-    #[arg(long, env = "RAFTKV_IO_THREADS", value_name = "N")]
-    io_threads: u16,
-    /// A silent leader is replaced after one to two of these, in ms [default: 1000]
-    #[arg(long, env = "RAFTKV_ELECTION_TIMEOUT", value_name = "MS")]
-    election_timeout: Millis,
-    /// Time between two signs of life of a leader, in ms [default: 100]
-    #[arg(long, env = "RAFTKV_HEARTBEAT", value_name = "MS")]
-    heartbeat: Millis,
-    /// Listen on other than loopback addresses although nothing is encrypted or authenticated
-    #[arg(long, env = "RAFTKV_INSECURE", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
-    insecure: bool,
-    /// What to log: error, warn, info, debug, trace, or a filter such as `info,raftkv::raft=debug` [default: info]
-    #[arg(long, env = "RAFTKV_LOG", value_name = "FILTER")]
-    log: String,
-    /// Log to this file instead of standard error
-    #[arg(long, env = "RAFTKV_LOG_FILE", value_name = "FILE")]
-    log_file: PathBuf,
-    /// Size of one file of the log [default: 16MiB]
-    #[arg(long, env = "RAFTKV_SEGMENT_BYTES", value_name = "SIZE")]
-    segment_bytes: Size,
-    /// Longest key [default: 4KiB]
-    #[arg(long, env = "RAFTKV_KEY_BYTES_MAX", value_name = "SIZE")]
-    key_bytes_max: Size,
-    /// Longest value [default: 1MiB]
-    #[arg(long, env = "RAFTKV_VALUE_BYTES_MAX", value_name = "SIZE")]
-    value_bytes_max: Size,
-    /// Requests in progress per io thread; beyond, sockets wait [default: 16384]
-    #[arg(long, env = "RAFTKV_CREDITS", value_name = "N")]
-    credits: u32,
-    /// Memory for the clients' read buffers, all io threads together [default: 64MiB]
-    #[arg(long, env = "RAFTKV_POOL_BYTES", value_name = "SIZE")]
-    pool_bytes: Size,
-}
-
-/// What `raftkv serve` takes: the settings, and the file with more of them.
-#[derive(Clone, Debug, Default, clap::Args)]
-pub struct ServeArgs {
-    /// TOML file with any of the settings below
-    #[arg(long, env = "RAFTKV_CONFIG", value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// The settings.
-    #[command(flatten)]
-    pub settings: Settings,
-}
+use source::Typed;
 
 /// Why there is no configuration. The text is one or two sentences for a person, with what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,176 +59,223 @@ impl std::error::Error for ConfigError {}
 
 /// Reads the file, if one is named, and checks everything.
 pub fn load(args: ServeArgs) -> Result<Config, ConfigError> {
-    let file = match &args.config {
-        Some(path) => read_file(path)?,
-        None => Settings::default(),
-    };
-    check(args.settings.or(file))
-}
-
-fn read_file(path: &Path) -> Result<Settings, ConfigError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| ConfigError::Refused(format!("cannot read configuration file {}: {error}", path.display())))?;
-    toml::from_str(&text)
-        .map_err(|error| ConfigError::Refused(format!("configuration file {}: {error}", path.display())))
+    check(&Typed::read(args)?)
 }
 
 /// Fills in defaults and refuses what cannot work.
-pub fn check(settings: Settings) -> Result<Config, ConfigError> {
-    let id = NodeId(settings.id.ok_or_else(|| missing("id", "this node's number, from 0"))?);
-    let data = settings.data.clone().ok_or_else(|| missing("data", "the directory of this node's files"))?;
+fn check(typed: &Typed) -> Result<Config, ConfigError> {
+    let settings = &typed.settings;
+    let id = NodeId(match (settings.id, &settings.peers) {
+        (Some(id), _) => id,
+        (None, Some(Peers(members))) => machine::own_id(members)?,
+        (None, None) => return Err(missing("id", "this node's number, from 0")),
+    });
+    let data = settings.data.as_ref().ok_or_else(|| missing("data", "the directory of this node's files"))?;
     let mut warnings = Vec::new();
-    let members = members(id, &settings, &mut warnings)?;
+    let members = members(id, typed, &mut warnings)?;
     let own = members.iter().find(|member| member.id == id).expect("members() checked that it is there");
-    let listen_client = listen("listen-client", settings.listen_client.as_ref(), &own.client_address, &settings)?;
-    let listen_peer = listen("listen-peer", settings.listen_peer.as_ref(), &own.peer_address, &settings)?;
-    let (election_timeout_min, heartbeat) = timeouts(&settings)?;
-    let key_bytes_max = size("key-bytes-max", settings.key_bytes_max, limits::KEY_BYTES)?;
-    let value_bytes_max = size("value-bytes-max", settings.value_bytes_max, limits::VALUE_BYTES)?;
+    let listen_client = listen(typed, "listen-client", settings.listen_client.as_ref().unwrap_or(&own.client_address))?;
+    let listen_peer = listen(typed, "listen-peer", settings.listen_peer.as_ref().unwrap_or(&own.peer_address))?;
+    let listen_admin = listen_admin(typed, listen_client, &members)?;
+    let (election_timeout_min, heartbeat) = timeouts(typed, &mut warnings)?;
+    let key_bytes_max = size(typed, "key-bytes-max", settings.key_bytes_max, limits::KEY_BYTES)?;
+    let value_bytes_max = size(typed, "value-bytes-max", settings.value_bytes_max, limits::VALUE_BYTES)?;
+    let io_threads = settings.io_threads.unwrap_or(1);
+    let credits = settings.credits.unwrap_or(limits::CREDITS);
     Ok(Config {
         id,
-        data,
+        data: for_node(data, id),
         listen_client,
         listen_peer,
-        io_threads: bounded("io-threads", settings.io_threads.unwrap_or(1), 1, limits::IO_THREADS_MAX)?,
+        listen_admin,
+        io_threads: bounded(typed, "io-threads", io_threads, 1, limits::IO_THREADS_MAX)?,
         election_timeout_min,
         heartbeat,
-        segment_bytes: segment_bytes(&settings, key_bytes_max + value_bytes_max)?,
+        segment_bytes: segment_bytes(typed, key_bytes_max + value_bytes_max)?,
         key_bytes_max: key_bytes_max as usize,
         value_bytes_max: value_bytes_max as usize,
-        credits: bounded("credits", settings.credits.unwrap_or(limits::CREDITS), 16, limits::CREDITS_MAX)?,
-        pool_bytes: size("pool-bytes", settings.pool_bytes, limits::POOL_BYTES)? as usize,
-        name: settings.name.unwrap_or_default(),
-        log_filter: settings.log.unwrap_or_else(|| "info".to_owned()),
-        log_file: settings.log_file,
+        credits: bounded(typed, "credits", credits, limits::CREDITS_MIN, limits::CREDITS_MAX)?,
+        pool_bytes: size(typed, "pool-bytes", settings.pool_bytes, limits::POOL_BYTES)? as usize,
+        name: settings.name.clone().unwrap_or_default(),
+        log_filter: settings.log.clone().unwrap_or_else(|| "info".to_owned()),
+        log_file: settings.log_file.as_ref().map(|file| for_node(file, id)),
         members,
         warnings,
     })
 }
 
-fn missing(key: &str, what: &str) -> ConfigError {
-    let variable = key.to_uppercase().replace('-', "_");
-    ConfigError::Usage(format!("--{key} is missing: {what} (also RAFTKV_{variable}, or `{key}` in the --config file)"))
+/// A path in which `{id}` stands for the node's number, so that the same file may serve all nodes.
+fn for_node(path: &Path, id: NodeId) -> PathBuf {
+    match path.to_str() {
+        Some(text) => text.replace("{id}", &id.to_string()).into(),
+        None => path.to_owned(),
+    }
 }
 
-fn members(id: NodeId, settings: &Settings, warnings: &mut Vec<String>) -> Result<Vec<Member>, ConfigError> {
+fn missing(key: &str, what: &str) -> ConfigError {
+    let variable = source::variable(key);
+    ConfigError::Usage(format!("--{key} is missing: {what} (also {variable}, or `{key}` in the --config file)"))
+}
+
+fn members(id: NodeId, typed: &Typed, warnings: &mut Vec<String>) -> Result<Vec<Member>, ConfigError> {
+    let settings = &typed.settings;
     let mut members = match &settings.peers {
         Some(Peers(members)) => members.clone(),
-        None => vec![alone(id, settings)?],
+        None => vec![alone(id, settings)],
     };
     members.sort_by_key(|member| member.id);
-    check_members(id, &members)?;
+    check_members(id, typed, &members)?;
     if members.len() % 2 == 0 {
         let (even, odd) = (members.len(), members.len() - 1);
         warnings.push(format!("{even} members survive the loss of no more nodes than {odd} would; use an odd number"));
     }
     let own = members.iter().find(|member| member.id == id).expect("check_members found it");
-    agree("advertise-client", settings.advertise_client.as_ref(), &own.client_address)?;
-    agree("advertise-peer", settings.advertise_peer.as_ref(), &own.peer_address)?;
+    agree(typed, "advertise-client", settings.advertise_client.as_ref(), &own.client_address)?;
+    agree(typed, "advertise-peer", settings.advertise_peer.as_ref(), &own.peer_address)?;
     Ok(members)
 }
 
 /// The only member of a cluster without `--peers`.
-fn alone(id: NodeId, settings: &Settings) -> Result<Member, ConfigError> {
+fn alone(id: NodeId, settings: &Settings) -> Member {
     let port = u32::from(limits::BASE_PORT) + 10 * id.0.min(5_000);
     let address = |advertise: &Option<String>, listen: &Option<String>, port: u32| {
         advertise.clone().or_else(|| listen.clone()).unwrap_or_else(|| format!("127.0.0.1:{port}"))
     };
-    Ok(Member {
+    Member {
         id,
         incarnation: Incarnation(0),
         client_address: address(&settings.advertise_client, &settings.listen_client, port),
         peer_address: address(&settings.advertise_peer, &settings.listen_peer, port + 1),
-    })
+    }
 }
 
-fn check_members(id: NodeId, members: &[Member]) -> Result<(), ConfigError> {
+fn check_members(id: NodeId, typed: &Typed, members: &[Member]) -> Result<(), ConfigError> {
+    let peers = typed.name("peers");
     if members.len() > limits::MEMBERS_MAX {
-        return refuse(format!("--peers names {} members; at most {} can be", members.len(), limits::MEMBERS_MAX));
+        return refuse(format!("{peers} names {} members; at most {} can be", members.len(), limits::MEMBERS_MAX));
     }
     for pair in members.windows(2) {
         if pair[0].id == pair[1].id {
-            return refuse(format!("--peers names node {} twice", pair[0].id));
+            return refuse(format!("{peers} names node {} twice", pair[0].id));
         }
     }
     let addresses = members.iter().flat_map(|member| [&member.client_address, &member.peer_address]);
     let mut addresses: Vec<&String> = addresses.collect();
     addresses.sort();
     if let Some(pair) = addresses.windows(2).find(|pair| pair[0] == pair[1]) {
-        return refuse(format!("--peers uses the address {} twice", pair[0]));
+        return refuse(format!("{peers} uses the address {} twice", pair[0]));
     }
     if let Some(far) = members.iter().find(|member| member.id.0 > limits::NODE_ID_MAX) {
         return refuse(format!("node {} is beyond the highest possible id, {}", far.id, limits::NODE_ID_MAX));
     }
     if !members.iter().any(|member| member.id == id) {
         let named: Vec<String> = members.iter().map(|member| member.id.to_string()).collect();
-        return refuse(format!("--id {id} is not among the nodes of --peers ({})", named.join(", ")));
+        return refuse(format!("{} {id} is not among the nodes of {peers}: {}", typed.name("id"), named.join(", ")));
     }
     Ok(())
 }
 
 /// An advertised address beside `--peers` may only repeat what every other node was told.
-fn agree(key: &str, advertise: Option<&String>, listed: &str) -> Result<(), ConfigError> {
+fn agree(typed: &Typed, key: &str, advertise: Option<&String>, listed: &str) -> Result<(), ConfigError> {
     match advertise {
         Some(address) if address != listed => refuse(format!(
-            "--{key} {address} differs from this node's entry in --peers ({listed}); the list is the same on all nodes"
+            "{} {address} differs from this node's entry in --peers ({listed}); the list is the same on all nodes",
+            typed.name(key)
         )),
         _ => Ok(()),
     }
 }
 
-fn listen(key: &str, given: Option<&String>, own: &str, settings: &Settings) -> Result<SocketAddr, ConfigError> {
-    let text = given.map_or(own, String::as_str);
+fn listen(typed: &Typed, key: &str, text: &str) -> Result<SocketAddr, ConfigError> {
+    let name = typed.name(key);
     let address = match text.to_socket_addrs() {
         Ok(mut addresses) => addresses.next(),
-        Err(error) => return refuse(format!("--{key}: cannot resolve {text}: {error}")),
+        Err(error) => return refuse(format!("{name}: cannot resolve {text}: {error}")),
     };
-    let Some(address) = address else { return refuse(format!("--{key}: {text} has no address")) };
-    if !address.ip().is_loopback() && settings.insecure != Some(true) {
+    let Some(address) = address else { return refuse(format!("{name}: {text} has no address")) };
+    if !address.ip().is_loopback() && typed.settings.insecure != Some(true) {
         return refuse(format!(
-            "--{key} {text} is reachable from other machines, and nothing is encrypted or authenticated yet; \
+            "{name} {text} is reachable from other machines, and nothing is encrypted or authenticated yet; \
              if that network is trusted, add --insecure"
         ));
     }
     Ok(address)
 }
 
-fn timeouts(settings: &Settings) -> Result<(Span, Span), ConfigError> {
-    let election = Span::millis(settings.election_timeout.map_or(limits::ELECTION_TIMEOUT_MIN_MS, |Millis(n)| n));
-    let heartbeat = Span::millis(settings.heartbeat.map_or(limits::HEARTBEAT_MS, |Millis(n)| n));
-    if heartbeat == Span::ZERO {
-        return refuse("--heartbeat must be at least 1 ms".to_owned());
+/// As asked for; else on loopback two above the port for clients, where that is nobody else's.
+fn listen_admin(typed: &Typed, client: SocketAddr, members: &[Member]) -> Result<Option<AdminListen>, ConfigError> {
+    match &typed.settings.listen_admin {
+        Some(Listen::Off) => return Ok(None),
+        Some(Listen::At(text)) => {
+            let address = listen(typed, "listen-admin", text)?;
+            return Ok(Some(AdminListen { address, is_asked_for: true }));
+        }
+        None => {}
     }
-    if heartbeat.times(3) > election {
+    let wanted = match client.port() {
+        0 => Some(0), // any port for clients: any port for this, too
+        port => port.checked_add(2),
+    };
+    let is_a_members = |port: u16| {
+        let addresses = members.iter().flat_map(|member| [&member.client_address, &member.peer_address]);
+        addresses.filter_map(|address| address.rsplit_once(':')).any(|(_, taken)| taken == port.to_string())
+    };
+    let port = wanted.filter(|port| !is_a_members(*port));
+    Ok(port.map(|port| AdminListen { address: ([127, 0, 0, 1], port).into(), is_asked_for: false }))
+}
+
+/// The times that depend on each other: heartbeats, elections, and what a request waits for.
+fn timeouts(typed: &Typed, warnings: &mut Vec<String>) -> Result<(Span, Span), ConfigError> {
+    let (default_election, default_heartbeat) = (limits::ELECTION_TIMEOUT_MIN_MS, limits::HEARTBEAT_MS);
+    let election = typed.settings.election_timeout.unwrap_or(Millis(default_election));
+    let heartbeat = typed.settings.heartbeat.unwrap_or(Millis(default_heartbeat));
+    let highest = Millis(limits::ELECTION_TIMEOUT_MS_MAX);
+    bounded(typed, "heartbeat", heartbeat, Millis(1), highest)?;
+    bounded(typed, "election-timeout", election, Millis(1), highest)?;
+    if heartbeat.0 * 3 > election.0 {
         return refuse(format!(
-            "--election-timeout {} ms is less than three times --heartbeat {} ms: one lost message would depose a leader",
-            election.as_millis(),
-            heartbeat.as_millis()
+            "{} {election} is less than three times {} {heartbeat}: one lost message would depose a leader; \
+             it must be at least {}",
+            typed.name("election-timeout"),
+            typed.name("heartbeat"),
+            Millis(heartbeat.0 * 3)
         ));
     }
-    if election > Span::secs(600) {
-        return refuse("--election-timeout is above ten minutes".to_owned());
+    let deadline = Millis(limits::REQUEST_DEADLINE_MS_MAX);
+    if election.0 * 2 > deadline.0 {
+        warnings.push(format!(
+            "{} {election}: a silent leader is replaced after up to twice that, longer than any request waits ({deadline})",
+            typed.name("election-timeout"),
+        ));
     }
-    Ok((election, heartbeat))
+    Ok((Span::millis(election.0), Span::millis(heartbeat.0)))
 }
 
 /// Whole pages, and room for the largest entry beside the headers.
-fn segment_bytes(settings: &Settings, entry_bytes_max: u64) -> Result<u64, ConfigError> {
-    let bytes = size("segment-bytes", settings.segment_bytes, limits::SEGMENT_BYTES)?.next_multiple_of(4096);
+fn segment_bytes(typed: &Typed, entry_bytes_max: u64) -> Result<u64, ConfigError> {
+    let bytes = size(typed, "segment-bytes", typed.settings.segment_bytes, limits::SEGMENT_BYTES)?;
+    let bytes = bytes.next_multiple_of(4096);
     let least = entry_bytes_max + limits::SEGMENT_BYTES.min;
     if bytes < least {
-        return refuse(format!("--segment-bytes {bytes} cannot hold the largest entry; it must be at least {least}"));
+        return refuse(format!(
+            "{} {} cannot hold the largest entry; it must be at least {}: the longest key, the longest value and {}",
+            typed.name("segment-bytes"),
+            Size(bytes),
+            Size(least),
+            Size(limits::SEGMENT_BYTES.min)
+        ));
     }
     Ok(bytes)
 }
 
-fn size(key: &str, given: Option<Size>, limits: limits::SizeLimits) -> Result<u64, ConfigError> {
-    bounded(key, given.map_or(limits.default, |Size(bytes)| bytes), limits.min, limits.max)
+fn size(typed: &Typed, key: &str, given: Option<Size>, limits: limits::SizeLimits) -> Result<u64, ConfigError> {
+    let Size(bytes) = bounded(typed, key, given.unwrap_or(Size(limits.default)), Size(limits.min), Size(limits.max))?;
+    Ok(bytes)
 }
 
-fn bounded<T: PartialOrd + fmt::Display>(key: &str, value: T, min: T, max: T) -> Result<T, ConfigError> {
+fn bounded<T: PartialOrd + fmt::Display>(typed: &Typed, key: &str, value: T, min: T, max: T) -> Result<T, ConfigError> {
     if value < min || value > max {
-        return refuse(format!("--{key} is {value}; it must be from {min} to {max}"));
+        return refuse(format!("{} is {value}; it must be from {min} to {max}", typed.name(key)));
     }
     Ok(value)
 }

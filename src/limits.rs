@@ -57,6 +57,8 @@ const _: () = assert!((IO_THREADS_MAX as usize) < READERS_MAX);
 /// Smallest election timeout, in milliseconds. A crash is noticed by lost connections long before (C-15), so this one only has to
 /// notice silence, and may survive a noisy machine that stalls a thread for hundreds of milliseconds.
 pub const ELECTION_TIMEOUT_MIN_MS: u64 = 1000;
+/// Longest election timeout that can be set, in milliseconds: beyond ten minutes it is a mistake.
+pub const ELECTION_TIMEOUT_MS_MAX: u64 = 600_000;
 /// A leader's interval, in milliseconds: ten signs of life per election timeout.
 pub const HEARTBEAT_MS: u64 = 100;
 /// One file of the log. Must hold the largest batch.
@@ -69,6 +71,8 @@ pub const KEY_BYTES: SizeLimits = SizeLimits { min: 1, default: KEY_BYTES_MAX as
 pub const VALUE_BYTES: SizeLimits = SizeLimits { min: 1, default: VALUE_BYTES_MAX as u64, max: VALUE_BYTES_MAX as u64 };
 /// Requests in progress per io thread (C-26).
 pub const CREDITS: u32 = 16 * 1024;
+/// Fewest credits that can be set: less would hold a pipeline up without saving anything.
+pub const CREDITS_MIN: u32 = 16;
 /// Most credits that can be set: each may pin a command.
 pub const CREDITS_MAX: u32 = 1024 * 1024;
 /// Memory for read buffers of clients, all io threads together.

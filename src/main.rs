@@ -3,8 +3,8 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
-use raftkv::config::{self, ServeArgs};
+use clap::{ArgMatches, CommandFactory, FromArgMatches as _, Parser, Subcommand};
+use raftkv::config::{self, ConfigCommand, ConfigError, ServeArgs};
 use raftkv::server;
 
 /// A strongly consistent, replicated key-value store on Raft
@@ -22,6 +22,9 @@ enum Command {
     /// Run one node of a cluster
     #[command(before_help = SERVE_EXAMPLES)]
     Serve(Box<ServeArgs>),
+    /// Begin, check and show a node's settings
+    #[command(subcommand, before_help = CONFIG_EXAMPLES)]
+    Config(ConfigCommand),
     /// Measure a cluster under load
     #[command(before_help = BENCH_EXAMPLES)]
     Bench(bench::BenchArgs),
@@ -47,6 +50,12 @@ Three nodes, one terminal each, with the same --peers and their own --id and --d
   PEERS=0=127.0.0.1:7400/127.0.0.1:7401,1=127.0.0.1:7410/127.0.0.1:7411,2=127.0.0.1:7420/127.0.0.1:7421
   raftkv serve --id 0 --data data-0 --peers $PEERS";
 
+const CONFIG_EXAMPLES: &str = "\
+Examples:
+  raftkv config template > raftkv.toml               every setting, with its meaning and its default
+  raftkv config check --config raftkv.toml --id 0    exit code 78 and why, if it cannot be used
+  raftkv config show --config raftkv.toml --id 0 --origin";
+
 const BENCH_EXAMPLES: &str = "\
 Examples:
   raftkv bench put                   one connection, one request in flight: latency
@@ -55,18 +64,32 @@ Examples:
   raftkv bench storage --dir .       what the disk can do; needs no cluster";
 
 fn main() -> ExitCode {
-    let Line { globals, command } = match Line::try_parse() {
-        Ok(line) => line,
+    let parsed = Line::command().try_get_matches().and_then(|matches| Ok((Line::from_arg_matches(&matches)?, matches)));
+    let (Line { globals, command }, matches) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) if error.use_stderr() && wants_json(std::env::args_os()) => {
             return cli::usage_as_json(&one_line(&error.to_string()));
         }
         Err(error) => error.exit(),
     };
+    let as_json = globals.output == cli::Output::Json;
     match command {
-        Command::Serve(args) => serve(*args),
+        Command::Serve(mut args) => {
+            args.note_variables(last_command(&matches));
+            serve(*args)
+        }
+        Command::Config(command) => match config::run(command, last_command(&matches), as_json) {
+            Ok(text) => cli::print(&text),
+            Err(error) => refuse(&error, as_json),
+        },
         Command::Bench(args) => bench::run(args, &environment(&globals)),
         Command::Client(command) => cli::run(command, &globals, Line::command()),
     }
+}
+
+/// What was matched by the innermost command.
+fn last_command(matches: &ArgMatches) -> &ArgMatches {
+    matches.subcommand().map_or(matches, |(_, inner)| last_command(inner))
 }
 
 /// Whether `-o json` was typed, on a command line that cannot be read otherwise.
@@ -99,14 +122,26 @@ fn environment(globals: &cli::Globals) -> bench::Environment {
 }
 
 fn serve(args: ServeArgs) -> ExitCode {
-    let exit_code = match config::load(args) {
-        Ok(config) => server::serve(config),
-        Err(error) => {
-            eprintln!("raftkv: {error}");
-            error.exit_code()
-        }
-    };
-    ExitCode::from(u8::try_from(exit_code).expect("exit codes of the server fit a byte"))
+    match config::load(args) {
+        Ok(config) => exit_code(server::serve(config)),
+        Err(error) => refuse(&error, false),
+    }
+}
+
+/// Says what is wrong with the settings.
+fn refuse(error: &ConfigError, as_json: bool) -> ExitCode {
+    let exit = error.exit_code();
+    if as_json {
+        let object = serde_json::json!({ "ok": false, "code": "CONFIG", "exit": exit, "message": error.to_string() });
+        eprintln!("{object}");
+    } else {
+        eprintln!("raftkv: {error}");
+    }
+    exit_code(exit)
+}
+
+fn exit_code(code: i32) -> ExitCode {
+    ExitCode::from(u8::try_from(code).expect("exit codes of the server fit a byte"))
 }
 
 #[cfg(test)]

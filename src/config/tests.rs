@@ -36,8 +36,9 @@ fn every_setting_has_one_name_as_flag_variable_and_key() {
         assert_eq!(argument.get_id().as_str().replace('_', "-"), key);
         let variable = format!("RAFTKV_{}", key.to_uppercase().replace('-', "_"));
         assert_eq!(argument.get_env().and_then(|name| name.to_str()), Some(variable.as_str()), "{key}");
-        let error = toml::from_str::<Settings>(&format!("{key} = {{ wrong = 1 }}")).expect_err("a table fits nowhere");
-        assert!(!error.to_string().contains("unknown field"), "{key}: {error}");
+        let error =
+            source::parse(Path::new("f"), &format!("{key} = {{ wrong = 1 }}")).expect_err("a table fits nowhere");
+        assert_eq!(error, format!("f:1: {key}: a table fits nowhere here"));
     }
     Serve::command().debug_assert();
 }
@@ -66,10 +67,113 @@ fn flags_win_over_the_file() {
     assert_eq!(config.segment_bytes, 4 << 20);
 }
 
+/// Settings of a file named `f`.
+fn in_file(text: &str) -> Result<Config, String> {
+    check(&source::parse(Path::new("f"), text)?).map_err(|error| error.to_string())
+}
+
 #[test]
-fn an_unknown_key_is_an_error() {
-    let error = toml::from_str::<Settings>("hartbeat = 50").expect_err("unknown");
-    assert!(error.to_string().contains("hartbeat"), "{error}");
+fn an_unknown_key_is_an_error_that_names_the_nearest() {
+    for (key, nearest) in [
+        ("hartbeat", "heartbeat"),
+        ("election_timeout", "election-timeout"),
+        ("Data", "data"),
+        ("listen_clients", "listen-client"),
+        ("segment-size", "segment-bytes"),
+    ] {
+        let error = in_file(&format!("id = 0\n\n{key} = 50")).expect_err("unknown");
+        assert_eq!(error, format!("f:3: there is no setting `{key}`; did you mean `{nearest}`?"));
+    }
+    let error = in_file("[storage]\nx = 1").expect_err("unknown");
+    assert_eq!(error, "f:1: there is no setting `storage`; `raftkv config template` lists them all");
+}
+
+#[test]
+fn an_error_names_file_line_and_what_would_do() {
+    let error = |text: &str| in_file(text).expect_err("refused");
+    assert_eq!(error("id = 0\nheartbeat = \"fast\""), "f:2: heartbeat: `fast` is not a time; write 250ms, 2s or 5m");
+    assert_eq!(error("credits = -1"), "f:1: credits: `-1` is not a whole number from 0 to 4294967295");
+    assert_eq!(error("insecure = \"yes\""), "f:1: insecure: `yes` is not true or false");
+    assert!(error("id = 0\nid = 1").starts_with("f:2: this is not TOML: "));
+    assert!(error("id = ").starts_with("f:1: this is not TOML: "));
+    let node = "id = 0\ndata = \"d\"\n";
+    assert_eq!(error(&format!("{node}io-threads = 99")), "io-threads (f:3) is 99; it must be from 1 to 48");
+    assert_eq!(
+        error(&format!("{node}value-bytes-max = \"2MiB\"")),
+        "value-bytes-max (f:3) is 2MiB; it must be from 1B to 1MiB"
+    );
+    assert_eq!(error(&format!("{node}heartbeat = 0")), "heartbeat (f:3) is 0ms; it must be from 1ms to 600s");
+}
+
+#[test]
+fn a_long_election_timeout_is_warned_about() {
+    assert!(three(&["--election-timeout", "30s"]).expect("allowed").warnings.is_empty());
+    let warnings = three(&["--election-timeout", "31s"]).expect("allowed").warnings;
+    assert!(warnings[0].contains("longer than any request waits (60s)"), "{warnings:?}");
+    assert!(refused(three(&["--election-timeout", "11m"])).contains("from 1ms to 600s"));
+}
+
+#[test]
+fn the_template_is_valid_and_shows_the_defaults() {
+    let text = template::template();
+    let config = in_file(&text.replace("#id = 0", "id = 1")).expect("valid as it is");
+    assert_eq!(config.data, Path::new("/var/lib/raftkv/node-1"));
+    assert_eq!(config.members.len(), 3);
+    // Every setting is in it, and can be commented in; where it shows a default, that changes nothing.
+    let mut typed = source::parse(Path::new("f"), &text).expect("valid");
+    for description in template::descriptions() {
+        assert!(
+            text.contains(&format!("\n#{} = ", description.key)) || text.contains(&format!("\n{} = ", description.key))
+        );
+        if let Some(default) = description.default_value() {
+            typed.settings.read(&description.key, default).expect("a key").expect("a value");
+        }
+    }
+    typed.settings.id = Some(1);
+    assert_eq!(format!("{:?}", check(&typed).expect("valid")), format!("{config:?}"));
+    for line in text.lines().filter(|line| line.starts_with('#') && line.contains(" = ") && !line.starts_with("# ")) {
+        source::parse(Path::new("f"), &line[1..]).unwrap_or_else(|error| panic!("{line}: {error}"));
+    }
+}
+
+#[test]
+fn the_page_of_settings_is_up_to_date() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md");
+    let page = std::fs::read_to_string(&path).expect("the page");
+    let (begin, end) = ("<!-- settings -->\n", "<!-- end of settings -->");
+    let (before, rest) = page.split_once(begin).expect("a mark");
+    let (table, after) = rest.split_once(end).expect("a mark");
+    let wanted = template::markdown();
+    if std::env::var_os("RAFTKV_BLESS").is_some() {
+        std::fs::write(&path, format!("{before}{begin}{wanted}{end}{after}")).expect("written");
+    } else {
+        assert_eq!(table, wanted, "RAFTKV_BLESS=1 rewrites the page");
+    }
+}
+
+#[test]
+fn the_same_file_serves_all_nodes() {
+    // 127.0.0.1 is every machine's; 192.0.2.0/24 is nobody's.
+    let list = "0=192.0.2.1:7400/192.0.2.1:7401,1=127.0.0.1:7410/127.0.0.1:7411,2=192.0.2.3:7420/192.0.2.3:7421";
+    let config = in_file(&format!("peers = \"{list}\"\ndata = \"d/{{id}}\"\nlog-file = \"l-{{id}}\"")).expect("node 1");
+    assert_eq!((config.id, config.data.as_path()), (NodeId(1), Path::new("d/1")));
+    assert_eq!(config.log_file.as_deref(), Some(Path::new("l-1")));
+    let several = in_file(&format!("peers = \"{THREE}\"\ndata = \"d\"")).expect_err("which one?");
+    assert!(several.contains("nodes 0, 1, 2 of --peers have addresses of this machine"), "{several}");
+    let nobody = in_file("peers = \"0=192.0.2.1:1/192.0.2.1:2\"\ndata = \"d\"").expect_err("none");
+    assert!(nobody.contains("none of --peers has an address of this machine"), "{nobody}");
+}
+
+#[test]
+fn admin_is_two_above_the_clients_unless_that_is_somebody_elses() {
+    let admin = |flags: &[&str]| three(flags).expect("valid").listen_admin.map(|admin| admin.address.to_string());
+    assert_eq!(admin(&[]).as_deref(), Some("127.0.0.1:7412"));
+    assert_eq!(admin(&["--listen-admin", "off"]), None);
+    assert_eq!(admin(&["--listen-admin", "127.0.0.1:9"]).as_deref(), Some("127.0.0.1:9"));
+    assert!(refused(three(&["--listen-admin", "0.0.0.0:9"])).contains("--insecure"));
+    let dense = "0=127.0.0.1:1000/127.0.0.1:1001,1=127.0.0.1:1002/127.0.0.1:1003";
+    let config = typed(&["--id", "0", "--data", "d", "--peers", dense]).expect("valid");
+    assert_eq!(config.listen_admin, None, "1002 is node 1's");
 }
 
 #[test]
@@ -87,7 +191,8 @@ fn refusals_name_the_setting() {
     assert!(refused(three(&["--advertise-peer", "127.0.0.1:9"])).contains("--advertise-peer"));
     assert!(refused(three(&["--io-threads", "0"])).contains("--io-threads"));
     assert!(refused(three(&["--segment-bytes", "1B"])).contains("--segment-bytes"));
-    assert!(refused(three(&["--segment-bytes", "1MiB"])).contains("largest entry"));
+    let small = refused(three(&["--segment-bytes", "1MiB"]));
+    assert!(small.contains("largest entry; it must be at least 1092KiB"), "{small}");
     assert!(three(&["--segment-bytes", "1MiB", "--value-bytes-max", "4KiB"]).is_ok());
     assert!(refused(typed(&["--id", "3", "--data", "d", "--peers", THREE])).contains("--id 3"));
     let twice = "0=127.0.0.1:1/127.0.0.1:2,0=127.0.0.1:3/127.0.0.1:4";
@@ -125,6 +230,13 @@ fn sizes_and_times_say_what_they_expect() {
     assert!("4kb".parse::<Size>().expect_err("unknown unit").contains("4KiB"));
     assert!("99999999999GiB".parse::<Size>().is_err(), "overflow");
     assert_eq!("2s".parse::<Millis>(), Ok(Millis(2000)));
+    assert_eq!("5m".parse::<Millis>(), Ok(Millis(300_000)));
+    for text in ["1B", "1023B", "4KiB", "5MiB", "1GiB", "1025B"] {
+        assert_eq!(text.parse::<Size>().expect("a size").to_string(), text);
+    }
+    for text in ["0ms", "999ms", "1s", "1500ms"] {
+        assert_eq!(text.parse::<Millis>().expect("a time").to_string(), text);
+    }
     assert!("-1".parse::<Millis>().is_err());
     assert!("0=a:1".parse::<Peers>().expect_err("no peer address").contains("ID=CLIENT/PEER"));
     assert!("".parse::<Peers>().is_err());

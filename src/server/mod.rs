@@ -53,7 +53,7 @@ use crate::wal::{self, Wal};
 use bulk_worker::{BulkWorker, Done, Job};
 use peers::Peers;
 use raft_loop::{IoLink, RaftLoop};
-pub use settings::Config;
+pub use settings::{AdminListen, Config, RELOADABLE};
 use stop::StopSwitch;
 use wal_loop::{Persisted, Queued, WalLoop};
 

@@ -23,6 +23,8 @@ pub struct Config {
     pub listen_client: SocketAddr,
     /// Where peers come in.
     pub listen_peer: SocketAddr,
+    /// Where `/metrics`, `/livez`, `/readyz` and `/status` are; none = nowhere.
+    pub listen_admin: Option<AdminListen>,
     /// Threads for clients; at least 1.
     pub io_threads: u16,
     /// The smallest election timeout.
@@ -45,4 +47,16 @@ pub struct Config {
     pub pool_bytes: usize,
     /// What is allowed but unwise; to be logged once logging runs.
     pub warnings: Vec<String>,
+}
+
+/// The settings that SIGHUP reloads; for all others a server says that it needs a restart.
+pub const RELOADABLE: &[&str] = &["log"];
+
+/// Where the admin endpoints are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AdminListen {
+    /// The address.
+    pub address: SocketAddr,
+    /// Somebody said so: if the port is taken, the server does not start. Otherwise it goes on without.
+    pub is_asked_for: bool,
 }

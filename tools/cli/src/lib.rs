@@ -41,6 +41,11 @@ pub fn usage_as_json(what: &str) -> ExitCode {
     Report::usage(what).show(Output::Json)
 }
 
+/// Prints a result that is there already; a reader that has gone away is no error.
+pub fn print(text: &str) -> ExitCode {
+    output::line(text).map_or_else(|report| report.show(Output::Text), |()| ExitCode::SUCCESS)
+}
+
 /// Runs one client command. `whole` is the complete command line of the binary; `completion` needs it.
 pub fn run(command: ClientCommand, globals: &Globals, whole: clap::Command) -> ExitCode {
     dispatch(command, globals, whole).unwrap_or_else(|report| report.show(globals.output))
