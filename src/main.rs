@@ -61,6 +61,7 @@ Examples:
   raftkv bench put                   one connection, one request in flight: latency
   raftkv bench put -c 8 -d 16        eight connections, sixteen in flight on each: throughput
   raftkv bench get -c 8 -d 16        linearizable reads
+  raftkv bench update --rate 5000    an open loop: latencies count from when each request was due
   raftkv bench storage --dir .       what the disk can do; needs no cluster";
 
 fn main() -> ExitCode {

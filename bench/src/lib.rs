@@ -6,9 +6,11 @@
 )]
 
 mod load;
+mod open_loop;
 mod report;
 pub mod storage;
 
+use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -37,7 +39,7 @@ enum Workload {
     Storage(storage::Args),
 }
 
-/// Flags of a load: a closed loop, in which every connection keeps its number of requests in flight.
+/// Flags of a load. Without --rate it is a closed loop, in which every connection keeps its number of requests in flight.
 #[derive(clap::Args, Clone, Debug)]
 struct LoadArgs {
     /// Connections
@@ -46,6 +48,9 @@ struct LoadArgs {
     /// Requests in flight per connection
     #[arg(short, long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=65536), value_name = "N")]
     depth: u32,
+    /// Requests a second, all connections together: an open loop, whose latencies count from when each was due
+    #[arg(long, value_parser = parse_rate, conflicts_with = "depth", value_name = "N")]
+    rate: Option<f64>,
     /// How long to measure, in seconds
     #[arg(long, default_value_t = 10.0, value_name = "SECONDS")]
     duration: f64,
@@ -74,11 +79,18 @@ pub struct Environment {
     pub json: bool,
 }
 
-fn storage_report(args: &storage::Args, in_json: bool) -> ExitCode {
-    match storage::run(args, in_json) {
+/// A number above 0.
+fn parse_rate(text: &str) -> Result<f64, String> {
+    let rate: f64 = text.parse().map_err(|_| format!("`{text}` is not a number"))?;
+    let usable = rate.is_finite() && rate > 0.0;
+    usable.then_some(rate).ok_or_else(|| "it must be above 0".to_owned())
+}
+
+fn ended(measured: io::Result<()>) -> ExitCode {
+    match measured {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("raftkv: the disk could not be measured: {error}");
+            eprintln!("raftkv: it could not be measured: {error}");
             ExitCode::FAILURE
         }
     }
@@ -90,13 +102,14 @@ pub fn run(args: BenchArgs, environment: &Environment) -> ExitCode {
         Workload::Put(args) => (Verb::Put, args),
         Workload::Update(args) => (Verb::Update, args),
         Workload::Get(args) => (Verb::Get, args),
-        Workload::Storage(args) => return storage_report(&args, environment.json),
+        Workload::Storage(args) => return ended(storage::run(&args, environment.json)),
     };
     let seconds = |n: f64| Duration::try_from_secs_f64(n).unwrap_or(Duration::ZERO);
     let load = Load {
         verb,
         connections: args.connections,
         depth: args.depth,
+        rate: args.rate,
         duration: seconds(args.duration),
         warm_up: seconds(args.warm_up),
         key_bytes: args.key_bytes as usize,

@@ -1,4 +1,5 @@
-//! A closed loop: each connection is a thread with a pipeline of its own that keeps `depth` requests in flight.
+//! A load: each connection is a thread with a pipeline of its own. In a closed loop it keeps `depth` requests in flight; in an
+//! open one ([`crate::open_loop`]) it sends at its rate, whatever comes back.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,6 +10,7 @@ use protocol::command::Command;
 use protocol::reply::Reply;
 use protocol::request::Request;
 
+use crate::open_loop;
 use crate::report::{Measured, Report};
 
 /// What the requests do.
@@ -22,15 +24,17 @@ pub enum Verb {
     Get,
 }
 
-/// A closed-loop load.
+/// A load.
 #[derive(Clone, Debug)]
 pub struct Load {
     /// What the requests do.
     pub verb: Verb,
     /// Connections, each with a thread.
     pub connections: u32,
-    /// Requests in flight per connection.
+    /// Requests in flight per connection; of a closed loop.
     pub depth: u32,
+    /// Requests a second, all connections together: an open loop.
+    pub rate: Option<f64>,
     /// How long is measured.
     pub duration: Duration,
     /// How long is loaded before.
@@ -55,6 +59,15 @@ impl Verb {
             Verb::Get => "get",
         }
     }
+
+    /// One of these requests.
+    pub(crate) fn request<'a>(self, key: &'a [u8], value: &'a [u8]) -> Request<'a> {
+        match self {
+            Verb::Put => Request::Write(Command::Put { key, value }),
+            Verb::Update => Request::Write(Command::Update { key, value }),
+            Verb::Get => Request::Get { key },
+        }
+    }
 }
 
 /// Writes the set of keys if the load needs it, then loads and measures.
@@ -76,7 +89,10 @@ pub fn run(load: &Load, endpoints: &[String], timeout: Duration) -> io::Result<R
             settings.seed = u64::from(number);
             let mut keys = Keys::new(load, run, u64::from(number));
             let end = &end;
-            let run = move || drive(load, settings, &mut keys, load.depth, start, end);
+            let run = move || match load.rate {
+                Some(rate) => open_loop::drive(load, rate, settings, &mut keys, start, end),
+                None => drive(load, settings, &mut keys, load.depth, start, end),
+            };
             threads.push(std::thread::Builder::new().stack_size(256 * 1024).spawn_scoped(scope, run)?);
         }
         std::thread::sleep(load.warm_up + load.duration);
@@ -122,12 +138,7 @@ fn drive(
     loop {
         let now = Instant::now();
         for slot in free.drain(..) {
-            let key = keys.next();
-            let request = match load.verb {
-                Verb::Put => Request::Write(Command::Put { key, value: &value }),
-                Verb::Update => Request::Write(Command::Update { key, value: &value }),
-                Verb::Get => Request::Get { key },
-            };
+            let request = load.verb.request(keys.next(), &value);
             submitted[slot as usize] = now;
             pipeline.submit(Submission::new(Token(number * depth + slot), request));
             number += 1;
@@ -146,7 +157,7 @@ fn drive(
     }
 }
 
-fn count(measured: &mut Measured, result: Result<Reply<'_>, Error>, latency: Duration) {
+pub(crate) fn count(measured: &mut Measured, result: Result<Reply<'_>, Error>, latency: Duration) {
     match result {
         Ok(_) => measured.succeeded(latency),
         Err(error) => measured.failed(error.to_string()),
@@ -182,7 +193,7 @@ fn preload(load: &Load, endpoints: &[String], timeout: Duration) -> io::Result<(
 }
 
 /// The keys of one connection's requests.
-struct Keys {
+pub(crate) struct Keys {
     verb: Verb,
     key: Vec<u8>,
     length: usize,
@@ -210,7 +221,7 @@ impl Keys {
         }
     }
 
-    fn next(&mut self) -> &[u8] {
+    pub(crate) fn next(&mut self) -> &[u8] {
         self.number += 1;
         match self.verb {
             Verb::Put => {
@@ -252,6 +263,7 @@ mod tests {
             verb,
             connections: 2,
             depth: 1,
+            rate: None,
             duration: Duration::ZERO,
             warm_up: Duration::ZERO,
             key_bytes: 20,

@@ -85,14 +85,15 @@ impl Report {
 
     /// For people.
     pub fn text(&self) -> String {
-        let Load { verb, connections, depth, key_bytes, value_bytes, .. } = &self.load;
+        let Load { verb, connections, depth, rate, key_bytes, value_bytes, .. } = &self.load;
+        let how = match rate {
+            Some(rate) => format!("{rate:.0} /s over {connections} connections"),
+            None => format!("{connections} connections x {depth}"),
+        };
         let mut text = String::new();
         let seconds = self.elapsed.as_secs_f64();
-        let _ = writeln!(
-            text,
-            "{}, {connections} connections x {depth}, keys of {key_bytes} B, values of {value_bytes} B, {seconds:.1} s",
-            verb.name()
-        );
+        let _ =
+            writeln!(text, "{}, {how}, keys of {key_bytes} B, values of {value_bytes} B, {seconds:.1} s", verb.name());
         let _ = writeln!(text, "  throughput  {:>12.0} /s", self.per_second());
         for percentile in PERCENTILES {
             let name = if percentile == 100.0 { "max".to_owned() } else { format!("p{percentile}") };
@@ -115,6 +116,7 @@ impl Report {
             "workload": self.load.verb.name(),
             "connections": self.load.connections,
             "depth": self.load.depth,
+            "rate": self.load.rate,
             "key_bytes": self.load.key_bytes,
             "value_bytes": self.load.value_bytes,
             "seconds": self.elapsed.as_secs_f64(),
@@ -147,6 +149,7 @@ mod tests {
             verb: Verb::Put,
             connections: 2,
             depth: 1,
+            rate: None,
             duration: Duration::from_secs(2),
             warm_up: Duration::ZERO,
             key_bytes: 16,

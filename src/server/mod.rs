@@ -4,7 +4,8 @@
 //! io-0 ... io-n    io_loop       clients' sockets                  the only readers of clients
 //! raft             raft_loop     the replica, the peers' sockets   the only writer of the state machine
 //! wal              wal_loop      the log's files                   the only one that syncs
-//! bulk             bulk_worker   old entries, new segments         whatever blocks
+//! bulk             bulk_worker   old entries, new segments         whatever waits for the disk
+//! names            names         look-ups of names                 whatever waits for a name server
 //! log              (logging)     the text log
 //! main             this file     waits for a signal
 //! ```
@@ -19,6 +20,7 @@
 
 mod bulk_worker;
 mod io_loop;
+mod names;
 mod peers;
 mod raft_loop;
 mod settings;
@@ -51,6 +53,7 @@ use crate::replica::{self, Completion, Published, Replica, Request};
 use crate::time::Time;
 use crate::wal::{self, Wal};
 use bulk_worker::{BulkWorker, Done, Job};
+use names::{Found, LookUp, Names};
 use peers::Peers;
 use raft_loop::{IoLink, RaftLoop};
 pub use settings::{AdminListen, Config, RELOADABLE};
@@ -228,8 +231,10 @@ struct Wiring {
     raft: Arc<Parking>,
     wal_sleep: Arc<ThreadPark>,
     wal: Arc<Parking>,
-    bulk_sleep: Arc<ThreadPark>,
+    bulk_poll: Poll,
     bulk: Arc<Parking>,
+    names_sleep: Arc<ThreadPark>,
+    names: Arc<Parking>,
     io: Vec<(Poll, Arc<Parking>)>,
 }
 
@@ -251,7 +256,8 @@ impl Wiring {
     fn new(config: Config, started: Time, published: Arc<Published>, clients_max: usize) -> io::Result<Wiring> {
         let (raft_poll, raft) = poll_with_waker()?;
         let (wal_sleep, wal) = sleep_with_waker();
-        let (bulk_sleep, bulk) = sleep_with_waker();
+        let (bulk_poll, bulk) = poll_with_waker()?;
+        let (names_sleep, names) = sleep_with_waker();
         let io = (0..config.io_threads).map(|_| poll_with_waker()).collect::<io::Result<_>>()?;
         let config = Arc::new(config);
         let metrics = Metrics::default();
@@ -265,8 +271,10 @@ impl Wiring {
             raft,
             wal_sleep,
             wal,
-            bulk_sleep,
+            bulk_poll,
             bulk,
+            names_sleep,
+            names,
             io,
         })
     }
@@ -277,12 +285,21 @@ impl Wiring {
         let (persisted, persisted_in) = link::<Vec<Persisted>>(self.raft.clone(), self.wal.clone());
         let (jobs, jobs_in) = link::<Vec<Job>>(self.bulk.clone(), self.raft.clone());
         let (done, done_in) = link::<Vec<Done>>(self.raft.clone(), self.bulk.clone());
+        let (wanted, wanted_in) = link::<Vec<LookUp>>(self.names.clone(), self.raft.clone());
+        let (found, found_in) = link::<Vec<Found>>(self.raft.clone(), self.names.clone());
+        let names = Names {
+            wanted: wanted_in,
+            found,
+            sleep: self.names_sleep,
+            parking: self.names.clone(),
+            stop: StopSwitch::new(self.names),
+        };
         let bulk_worker = BulkWorker {
             reader: parts.wal.reader(),
             preparer: parts.wal.preparer(),
             jobs: jobs_in,
             done,
-            sleep: self.bulk_sleep,
+            poll: self.bulk_poll,
             parking: self.bulk.clone(),
             stop: StopSwitch::new(self.bulk.clone()),
             recorder: self.metrics.recorder(),
@@ -315,6 +332,8 @@ impl Wiring {
             persisted: persisted_in,
             jobs,
             done: done_in,
+            names: wanted,
+            found: found_in,
             stop: StopSwitch::new(self.raft),
             recorder: self.metrics.recorder(),
         };
@@ -324,8 +343,9 @@ impl Wiring {
         }
         threads.push(running("raft".to_owned(), raft_loop.stop.clone(), move || raft_loop.run())?);
         threads.push(running("wal".to_owned(), wal_loop.stop.clone(), move || wal_loop.run())?);
-        // Nobody waits for this one's end: what it leaves unfinished is begun anew at the next start.
+        // Nobody waits for the end of these: what they leave unfinished is begun anew at the next start.
         running("bulk".to_owned(), bulk_worker.stop.clone(), move || bulk_worker.run())?;
+        running("names".to_owned(), names.stop.clone(), move || names.run())?;
         let Config { id, listen_client, listen_peer, .. } = *self.config;
         info!("node {id} listens for clients on {listen_client}, for peers on {listen_peer}");
         Ok(Server { threads })

@@ -19,7 +19,7 @@ use protocol::reply::Reason;
 use protocol::NodeId;
 use slab::Slab;
 
-use super::bulk_worker::Job;
+use super::names::{self, LookUp};
 use crate::limits;
 use crate::metrics::{Counter, Recorder};
 use crate::net::peer::{PeerConnection, Turn};
@@ -183,7 +183,7 @@ impl Peers {
     }
 
     /// Dials what is due and gives up what took too long.
-    pub(super) fn timers(&mut self, now: Time, replica: &mut Replica, jobs: &mut Vec<Job>) {
+    pub(super) fn timers(&mut self, now: Time, replica: &mut Replica, names: &mut Vec<LookUp>) {
         for key in self.late(now) {
             self.close(now, key, replica, "no answer in time");
         }
@@ -197,12 +197,14 @@ impl Peers {
                     let node = *node;
                     self.connect(now, node, address);
                 }
-                dial::Start::Resolve(name) => jobs.push(Job::Resolve(*node, name)),
+                dial::Start::Resolve(address) => {
+                    names.push(LookUp { purpose: names::Purpose::Peer(*node), address });
+                }
             }
         }
     }
 
-    /// The bulk worker has looked a peer's name up.
+    /// A peer's name was looked up.
     pub(super) fn resolved(&mut self, now: Time, node: NodeId, address: io::Result<std::net::SocketAddr>) {
         match address {
             Ok(address) => self.connect(now, node, address),

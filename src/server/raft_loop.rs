@@ -11,6 +11,7 @@ use protocol::reply::Role;
 use protocol::{LogTime, NodeId, Term};
 
 use super::bulk_worker::{Done, Job};
+use super::names::{Found, LookUp, Purpose};
 use super::peers::Peers;
 use super::stop::StopSwitch;
 use super::system;
@@ -43,6 +44,8 @@ pub(super) struct RaftLoop {
     pub(super) persisted: Receiver<Vec<Persisted>>,
     pub(super) jobs: Sender<Vec<Job>>,
     pub(super) done: Receiver<Vec<Done>>,
+    pub(super) names: Sender<Vec<LookUp>>,
+    pub(super) found: Receiver<Vec<Found>>,
     pub(super) stop: StopSwitch,
     pub(super) recorder: Recorder,
 }
@@ -63,7 +66,8 @@ impl RaftLoop {
             self.take_requests(now);
             self.take_persisted(now);
             self.take_done(now);
-            self.peers.timers(now, &mut self.replica, self.jobs.batch());
+            self.take_found(now);
+            self.peers.timers(now, &mut self.replica, self.names.batch());
             self.replica.step(now, Input::Tick);
             busy = self.hand_on(now, &mut effects);
             self.peers.flush(now, &mut self.replica);
@@ -96,8 +100,10 @@ impl RaftLoop {
             self.io.iter().all(|io| io.requests.is_empty() && !io.completions.can_flush())
                 && self.persisted.is_empty()
                 && self.done.is_empty()
+                && self.found.is_empty()
                 && !self.appends.can_flush()
                 && !self.jobs.can_flush()
+                && !self.names.can_flush()
                 && !self.stop.is_asked()
         })
     }
@@ -127,7 +133,16 @@ impl RaftLoop {
             for done in batch.drain(..) {
                 match done {
                     Done::LogRead(read) => self.replica.step(now, Input::LogRead(read)),
-                    Done::Resolved(node, address) => self.peers.resolved(now, node, address),
+                }
+            }
+        }
+    }
+
+    fn take_found(&mut self, now: Time) {
+        while let Some(mut batch) = self.found.take() {
+            for Found { purpose, address } in batch.drain(..) {
+                match purpose {
+                    Purpose::Peer(node) => self.peers.resolved(now, node, address),
                 }
             }
         }
@@ -168,6 +183,7 @@ impl RaftLoop {
     fn flush_links(&mut self) {
         self.appends.flush();
         self.jobs.flush();
+        self.names.flush();
         for io in &mut self.io {
             io.completions.flush();
         }

@@ -121,6 +121,16 @@ pub struct WriteStats {
     pub disk_bytes: Option<u64>,
 }
 
+/// A data directory, locked, and whose it is; its log is not looked at yet.
+#[derive(Debug)]
+pub struct Directory {
+    disk: Disk,
+    path: PathBuf,
+    meta: MetaFiles,
+    salts: Salts,
+    lock: DirLock,
+}
+
 /// The log of one node. One thread owns it.
 #[derive(Debug)]
 pub struct Wal {
@@ -152,25 +162,44 @@ impl Options {
     }
 }
 
-impl Wal {
-    /// Opens the log in `dir`, which is created if it does not exist, and recovers what it holds. When this returns,
-    /// everything in `Recovered` is durable and the identity may be shown to others (C-4, C-17).
-    pub fn open(disk: &Disk, dir: &Path, options: Options) -> Result<(Wal, Recovered), WalError> {
-        assert!(
-            options.segment_bytes.is_multiple_of(PAGE_BYTES) && options.segment_bytes >= 2 * PAGE_BYTES,
-            "segments consist of pages, one of them the header's"
-        );
+impl Directory {
+    /// Creates `dir` if it does not exist, locks it, and reads its meta files, or makes them on a new disk.
+    pub fn open(disk: &Disk, dir: &Path, options: &Options) -> Result<Directory, WalError> {
         disk.create_dir(dir).map_err(WalError::io("create", dir))?;
         let lock = disk.lock_dir(dir).map_err(|error| match error {
             LockError::Held => WalError::Locked { dir: dir.to_owned() },
             LockError::Io(source) => WalError::io("lock", dir)(source),
         })?;
         let mut salts = Salts(options.random);
-        let meta = open_meta(disk, dir, &options, &mut salts)?;
-        let preparer = Preparer::new(disk, dir.to_owned(), options.segment_bytes, salts);
+        let meta = open_meta(disk, dir, options, &mut salts)?;
+        Ok(Directory { disk: disk.clone(), path: dir.to_owned(), meta, salts, lock })
+    }
+
+    /// What the meta files hold.
+    pub fn meta(&self) -> &Meta {
+        self.meta.meta()
+    }
+}
+
+impl Wal {
+    /// Opens the log in `dir`, which is created if it does not exist, and recovers what it holds: [`Directory::open`], then
+    /// [`Wal::open_in`].
+    pub fn open(disk: &Disk, dir: &Path, options: Options) -> Result<(Wal, Recovered), WalError> {
+        Wal::open_in(Directory::open(disk, dir, &options)?, options)
+    }
+
+    /// Recovers the log of a directory. When this returns, everything in `Recovered` is durable and the identity may be shown
+    /// to others (C-4, C-17).
+    pub fn open_in(directory: Directory, options: Options) -> Result<(Wal, Recovered), WalError> {
+        assert!(
+            options.segment_bytes.is_multiple_of(PAGE_BYTES) && options.segment_bytes >= 2 * PAGE_BYTES,
+            "segments consist of pages, one of them the header's"
+        );
+        let Directory { disk, path: dir, meta, salts, lock } = directory;
+        let preparer = Preparer::new(&disk, dir.clone(), options.segment_bytes, salts);
         let mut wal = Wal {
-            disk: disk.clone(),
-            dir: dir.to_owned(),
+            disk,
+            dir,
             meta,
             writer: None,
             group: Group::default(),

@@ -1,15 +1,15 @@
-//! The thread for work that blocks or takes long: old log entries, the next segment, names of hosts.
+//! The thread for work that waits for the disk or takes long: an event loop of its own. Old log entries come first, then the
+//! next segment.
 
-use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
+use std::time::Duration;
 
 use log::warn;
-use protocol::NodeId;
+use mio::{Events, Poll};
 
 use super::stop::StopSwitch;
 use super::wal_loop;
-use crate::mailbox::{Parking, Receiver, Sender, ThreadPark};
+use crate::mailbox::{Parking, Receiver, Sender};
 use crate::metrics::{Counter, Recorder};
 use crate::raft::{LogRead, LogReadResult, ReadLog};
 use crate::wal::{LogReader, Preparer, ReadResult, WalError};
@@ -18,16 +18,12 @@ use crate::wal::{LogReader, Preparer, ReadResult, WalError};
 pub(super) enum Job {
     /// Read old entries (C-9).
     ReadLog(ReadLog),
-    /// Find the address of a peer that is known by a name.
-    Resolve(NodeId, String),
 }
 
 /// What was done.
 pub(super) enum Done {
     /// The entries, or why there are none.
     LogRead(LogRead),
-    /// The peer's address.
-    Resolved(NodeId, io::Result<SocketAddr>),
 }
 
 /// What the thread is made of.
@@ -36,7 +32,7 @@ pub(super) struct BulkWorker {
     pub(super) preparer: Preparer,
     pub(super) jobs: Receiver<Vec<Job>>,
     pub(super) done: Sender<Vec<Done>>,
-    pub(super) sleep: Arc<ThreadPark>,
+    pub(super) poll: Poll,
     pub(super) parking: Arc<Parking>,
     pub(super) stop: StopSwitch,
     pub(super) recorder: Recorder,
@@ -45,22 +41,45 @@ pub(super) struct BulkWorker {
 impl BulkWorker {
     /// Until it is asked to stop.
     pub(super) fn run(mut self) {
+        let mut events = Events::with_capacity(64);
         while !self.stop.is_asked() {
-            if self.preparer.needed() {
-                self.prepare();
-            }
-            self.work();
+            self.sleep(&mut events);
+            self.take_jobs();
+            self.prepare();
             self.done.flush();
-            let (jobs, done, stop, preparer) = (&self.jobs, &self.done, &self.stop, &self.preparer);
-            let idle = || jobs.is_empty() && !done.can_flush() && !stop.is_asked() && !preparer.needed();
-            if self.parking.may_sleep(idle) {
-                self.sleep.sleep(None);
+        }
+    }
+
+    fn sleep(&mut self, events: &mut Events) {
+        let timeout = if self.may_sleep() { Duration::from_secs(60) } else { Duration::ZERO };
+        if let Err(error) = self.poll.poll(events, Some(timeout)) {
+            assert!(error.kind() == std::io::ErrorKind::Interrupted, "the bulk worker cannot poll: {error}");
+        }
+        self.parking.awake();
+    }
+
+    fn may_sleep(&self) -> bool {
+        let (jobs, done, stop, preparer) = (&self.jobs, &self.done, &self.stop, &self.preparer);
+        self.parking.may_sleep(|| jobs.is_empty() && !done.can_flush() && !stop.is_asked() && !preparer.needed())
+    }
+
+    fn take_jobs(&mut self) {
+        while let Some(mut batch) = self.jobs.take() {
+            for job in batch.drain(..) {
+                match job {
+                    Job::ReadLog(wanted) => {
+                        self.recorder.count(Counter::LogReads);
+                        self.done.batch().push(Done::LogRead(read_log(&self.reader, wanted)));
+                    }
+                }
             }
-            self.parking.awake();
         }
     }
 
     fn prepare(&self) {
+        if !self.preparer.needed() {
+            return;
+        }
         match self.preparer.prepare() {
             Ok(()) => {}
             Err(error @ WalError::NoSpace { .. }) => {
@@ -68,21 +87,6 @@ impl BulkWorker {
                 self.preparer.give_up();
             }
             Err(error) => wal_loop::fail(&error),
-        }
-    }
-
-    fn work(&mut self) {
-        while let Some(mut batch) = self.jobs.take() {
-            for job in batch.drain(..) {
-                let done = match job {
-                    Job::ReadLog(wanted) => {
-                        self.recorder.count(Counter::LogReads);
-                        Done::LogRead(read_log(&self.reader, wanted))
-                    }
-                    Job::Resolve(node, address) => Done::Resolved(node, resolve(&address)),
-                };
-                self.done.batch().push(done);
-            }
         }
     }
 }
@@ -96,9 +100,4 @@ fn read_log(reader: &LogReader, wanted: ReadLog) -> LogRead {
         ReadResult::Mismatch => LogReadResult::Mismatch,
     };
     LogRead { purpose: wanted.purpose, term: wanted.term, from: wanted.from, result }
-}
-
-fn resolve(address: &str) -> io::Result<SocketAddr> {
-    let mut addresses = address.to_socket_addrs()?;
-    addresses.next().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("{address} has no address")))
 }
