@@ -104,6 +104,8 @@ kinds! {
     ReadIndexReply = 0xc7, "READ_INDEX_REPLY";
     /// [`crate::message::Message::TimeoutNow`].
     TimeoutNow = 0xc8, "TIMEOUT_NOW";
+    /// [`crate::message::Message::InstallSnapshot`].
+    InstallSnapshot = 0xc9, "INSTALL_SNAPSHOT";
     /// [`crate::message::Message::Format`].
     Format = 0xd0, "FORMAT";
     /// [`crate::snapshot::Transfer::Fetch`].

@@ -69,10 +69,24 @@ pub enum Message {
         /// The read index, or none where the receiver could not confirm one (ask again).
         index: Option<Index>,
     },
+    /// A leader whose log no longer holds what the follower lacks offers its newest snapshot, with each heartbeat until the
+    /// follower holds what it covers. The follower fetches the file itself ([`crate::format::Purpose::Snapshot`]).
+    InstallSnapshot(SnapshotOffer),
     /// "Campaign now" (reserved: leadership transfer comes later; ignored by this version).
     TimeoutNow,
     /// The Format, given to an unformatted node that it names (C-17). Not part of Raft.
     Format(Format),
+}
+
+/// A durable snapshot that its holder can serve.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SnapshotOffer {
+    /// The last entry that it covers.
+    pub last: EntryId,
+    /// Its chain.
+    pub chain: Chain,
+    /// Bytes of the file.
+    pub bytes: u64,
 }
 
 /// AppendEntries: paper section 5.3, with rounds (C-12), chain (C-8) and the room for leases (C-14) and digests.
@@ -141,6 +155,7 @@ impl Message {
             Self::AppendReply(_) => Kind::AppendReply,
             Self::ReadIndex { .. } => Kind::ReadIndex,
             Self::ReadIndexReply { .. } => Kind::ReadIndexReply,
+            Self::InstallSnapshot(_) => Kind::InstallSnapshot,
             Self::TimeoutNow => Kind::TimeoutNow,
             Self::Format(_) => Kind::Format,
         }

@@ -9,7 +9,7 @@ use raftkv_protocol::error::{DecodeError, FrameError};
 use raftkv_protocol::format::Hello;
 use raftkv_protocol::frame::split;
 use raftkv_protocol::kind::Kind;
-use raftkv_protocol::message::{AppendEntries, AppendReply, Envelope, Message, RejectHint};
+use raftkv_protocol::message::{AppendEntries, AppendReply, Envelope, Message, RejectHint, SnapshotOffer};
 use raftkv_protocol::reply::{Effect, Reason, Reply, ReplyBody, ReplyHeader, Status};
 use raftkv_protocol::request::{Request, RequestHeader};
 use raftkv_protocol::snapshot::{Chunk, Transfer};
@@ -267,6 +267,17 @@ fn what_is_absent_is_zero() {
     let index = Message::ReadIndexReply { context: 1, index: Some(Index(5)) };
     let index = Sample::Envelope(envelope(5, index)).encode();
     assert_eq!(damaged(&index, |p| p[56] = 0), decode_error(DecodeError::Reserved("read index known")));
+}
+
+#[test]
+fn a_snapshot_covers_something_of_its_senders_past() {
+    let last = EntryId { term: Term(5), index: Index(9) };
+    let offer = Message::InstallSnapshot(SnapshotOffer { last, chain: Chain(1), bytes: 7 });
+    let offer = Sample::Envelope(envelope(5, offer)).encode();
+    let nothing = DecodeError::Value { field: "last index of a snapshot", value: 0 };
+    assert_eq!(damaged(&offer, |p| p[48] = 0), decode_error(nothing));
+    let newer = DecodeError::Term { from: Term(0), to: Term(5), received: Term(6) };
+    assert_eq!(damaged(&offer, |p| p[40] = 6), decode_error(newer));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use common::{chained, OwnedBody, OwnedReply, OwnedRequest, OwnedTransfer, OwnedV
 use raftkv_protocol::command::Command;
 use raftkv_protocol::format::{Format, Hello, HelloReply, Member, Purpose, Refusal};
 use raftkv_protocol::kind::Kind;
-use raftkv_protocol::message::{AppendEntries, AppendReply, Envelope, Message, RejectHint};
+use raftkv_protocol::message::{AppendEntries, AppendReply, Envelope, Message, RejectHint, SnapshotOffer};
 use raftkv_protocol::reply::{Effect, MemberStatus, NodeStatus, Reason, ReplyHeader, Role, Status, TakenSnapshot};
 use raftkv_protocol::request::{ReadMode, RequestHeader, ViewId};
 use raftkv_protocol::snapshot::{Fetch, GoneReason};
@@ -391,6 +391,15 @@ fn peer_messages() -> Vec<(&'static str, &'static str, Sample)> {
             "read_index_reply_none",
             "Context 77: ask again.",
             message(Message::ReadIndexReply { context: 77, index: None }),
+        ),
+        (
+            "install_snapshot",
+            "Node 0 has a snapshot of 5 MiB that ends with (3, 10), whose chain is 0123456789abcdef.",
+            message(Message::InstallSnapshot(SnapshotOffer {
+                last,
+                chain: Chain(0x0123_4567_89ab_cdef),
+                bytes: 5 << 20,
+            })),
         ),
         ("timeout_now", "Campaign now.", message(Message::TimeoutNow)),
         (

@@ -10,7 +10,8 @@ use crate::frame::{self, Frame, Out, HEADER_BYTES};
 use crate::ids::{ClusterId, Incarnation, Index, NodeId, Round, Term};
 use crate::kind::{Group, Kind};
 use crate::message::{
-    AppendEntries, AppendReply, Envelope, Message, RejectHint, APPEND_ENTRIES_HEAD_BYTES, ENVELOPE_HEADER_BYTES,
+    AppendEntries, AppendReply, Envelope, Message, RejectHint, SnapshotOffer, APPEND_ENTRIES_HEAD_BYTES,
+    ENVELOPE_HEADER_BYTES,
 };
 use crate::wire::{put_count, Fields};
 use crate::{VERSION_MAX, VERSION_MIN};
@@ -99,6 +100,7 @@ impl Message {
             Self::RequestVote { .. } | Self::ReadIndexReply { .. } => 24,
             Self::AppendEntries(_) => APPEND_ENTRIES_HEAD_BYTES - ENVELOPE_HEADER_BYTES,
             Self::AppendReply(_) => 80,
+            Self::InstallSnapshot(_) => 32,
             Self::TimeoutNow => 0,
             Self::Format(format) => format.encoded_len(),
         }
@@ -119,6 +121,11 @@ impl Message {
                 out.put_u64_le(*context);
                 out.put_u64_le(index.unwrap_or_default().0);
                 put_flag(out, index.is_some());
+            }
+            Self::InstallSnapshot(offer) => {
+                put_entry_id(out, offer.last);
+                out.put_u64_le(offer.chain.0);
+                out.put_u64_le(offer.bytes);
             }
             Self::TimeoutNow => {}
             Self::Format(format) => format.encode(out),
@@ -144,6 +151,7 @@ impl Message {
                 let index = Index(fields.u64("read index")?);
                 Self::ReadIndexReply { context, index: present(fields, index, "read index known")? }
             }
+            Kind::InstallSnapshot => Self::InstallSnapshot(SnapshotOffer::decode(term, fields)?),
             Kind::TimeoutNow => Self::TimeoutNow,
             Kind::Format => {
                 let format = Format::decode(fields.rest())?;
@@ -152,6 +160,20 @@ impl Message {
             }
             received => return Err(DecodeError::WrongKind { received }),
         })
+    }
+}
+
+impl SnapshotOffer {
+    /// A leader's snapshot covers something, and nothing from a term behind the leader's own.
+    fn decode(term: Term, fields: &mut Fields<'_>) -> Result<Self, DecodeError> {
+        let last = entry_id(fields)?;
+        if last.index == Index(0) {
+            return Err(DecodeError::Value { field: "last index of a snapshot", value: 0 });
+        }
+        if last.term > term {
+            return Err(DecodeError::Term { from: Term(0), to: term, received: last.term });
+        }
+        Ok(Self { last, chain: Chain(fields.u64("chain")?), bytes: fields.u64("snapshot bytes")? })
     }
 }
 

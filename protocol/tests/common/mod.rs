@@ -10,7 +10,7 @@ use raftkv_protocol::error::{ChainError, DecodeError, FrameError};
 use raftkv_protocol::format::{Format, Hello, HelloReply, Member, Purpose, Refusal};
 use raftkv_protocol::frame::{split, Frame};
 use raftkv_protocol::kind::{Group, Kind};
-use raftkv_protocol::message::{AppendEntries, AppendReply, Envelope, Message, RejectHint};
+use raftkv_protocol::message::{AppendEntries, AppendReply, Envelope, Message, RejectHint, SnapshotOffer};
 use raftkv_protocol::reply::{
     Effect, Item, LeaderHint, MemberStatus, NodeStatus, Page, Reason, Reply, ReplyBody, ReplyHeader, Role, Status,
     TakenSnapshot, Versioned,
@@ -160,6 +160,7 @@ impl Sample {
             | Kind::AppendReply
             | Kind::ReadIndex
             | Kind::ReadIndexReply
+            | Kind::InstallSnapshot
             | Kind::TimeoutNow
             | Kind::Format => envelope(kind).prop_map(Self::Envelope).boxed(),
             Kind::SnapshotFetch | Kind::SnapshotChunk | Kind::SnapshotGone => {
@@ -571,6 +572,12 @@ fn message(kind: Kind) -> BoxedStrategy<Message> {
         Kind::ReadIndexReply => any::<(u64, Option<u64>)>()
             .prop_map(|(context, index)| Message::ReadIndexReply { context, index: index.map(Index) })
             .boxed(),
+        Kind::InstallSnapshot => (any::<(u64, u64)>(), 1_u64.., any::<u64>())
+            .prop_map(|((term, chain), index, bytes)| {
+                let last = EntryId { term: Term(term), index: Index(index) };
+                Message::InstallSnapshot(SnapshotOffer { last, chain: Chain(chain), bytes })
+            })
+            .boxed(),
         Kind::TimeoutNow => Just(Message::TimeoutNow).boxed(),
         Kind::Format => (any::<u64>(), vec(member(), 0..5))
             .prop_map(|(cluster, members)| Message::Format(Format { cluster: ClusterId(cluster), members }))
@@ -607,6 +614,7 @@ fn envelope(kind: Kind) -> impl Strategy<Value = Envelope> {
             Message::AppendEntries(append) => {
                 append.entries.last().map_or(ids.4, |last| last.header.id.term.0 + ids.4 % 3)
             }
+            Message::InstallSnapshot(offer) => offer.last.term.0.max(ids.4),
             _ => ids.4,
         };
         Envelope {
