@@ -131,6 +131,17 @@ pub const PEER_COMPLAINTS_MAX: usize = 256;
 /// wait while a leader cannot commit its first entry.
 pub const RAFT_READS_WAITING_MAX: usize = 64 * 1024;
 
+/// How long a leader keeps entries for a follower that acknowledges nothing new and takes no bytes of a snapshot, in
+/// milliseconds: a restart, or the loading of a large snapshot, fits in it.
+pub const SNAPSHOT_TRANSFER_PATIENCE_MS: u64 = 60_000;
+/// Ends of own snapshots that are remembered as places to cut the log off at. When so many were taken since, a slow follower
+/// is waited for no longer: the log grows to as many snapshot intervals at most.
+pub const SNAPSHOTS_HELD_MAX: usize = 8;
+/// First pause after a snapshot could not be fetched, in milliseconds; it doubles.
+pub const SNAPSHOT_RETRY_MS_MIN: u64 = 200;
+/// Longest pause after a snapshot could not be fetched, in milliseconds.
+pub const SNAPSHOT_RETRY_MS_MAX: u64 = 10_000;
+
 /// Bytes of commands in one batch from an io thread to the raft thread; beyond, writes wait in their sockets. With the
 /// raft thread's own bound this keeps what is decoded and not in the log at three batches per io thread.
 pub const IO_BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;

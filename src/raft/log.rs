@@ -8,7 +8,8 @@ use super::ready::{AppendSequence, LogBase, Recovered, TermRun};
 use crate::time::Time;
 
 /// Invariants: `tail` holds consecutive entries that end at `last`; `runs` covers `(base, last]` with ascending terms;
-/// `durable <= handed <= last`; every entry above `durable` is in `tail`.
+/// `durable <= handed <= last`; every entry above both `durable` and `base` is in `tail`. `durable` is below `base` while the
+/// Base of a log that was restarted is not durable.
 #[derive(Debug)]
 pub(super) struct Log {
     base: LogBase,
@@ -18,6 +19,8 @@ pub(super) struct Log {
     last: EntryId,
     last_chain: Chain,
     last_log_time: LogTime,
+    /// The log was restarted at its base, and no append has taken that along.
+    restarted: bool,
     /// The last entry that an append has taken along.
     handed: Index,
     /// Bytes of the entries that no append has taken along.
@@ -64,6 +67,7 @@ impl Log {
             last,
             last_chain,
             last_log_time,
+            restarted: false,
             handed,
             unhanded_bytes: 0,
             in_flight,
@@ -178,10 +182,50 @@ impl Log {
         }
     }
 
-    /// The entries that no append has taken along, for append `sequence`.
+    /// A snapshot that ends at `base` takes the place of everything here. Only what was committed before counts as durable
+    /// until the restart is on the disk: then everything up to `base` does.
+    pub(super) fn restart(&mut self, base: LogBase, committed: Index) {
+        assert!(base.id.index > committed, "a snapshot takes nothing back");
+        self.runs.clear();
+        self.tail.clear();
+        (self.tail_bytes, self.unhanded_bytes) = (0, 0);
+        (self.base, self.restarted) = (base, true);
+        (self.last, self.last_chain, self.last_log_time) = (base.id, base.chain, base.log_time);
+        self.durable = self.durable.min(committed);
+        self.handed = self.durable;
+        for append in &mut self.in_flight {
+            append.last = append.first.previous();
+        }
+    }
+
+    /// Forgets everything at and before `to`, which is durable and becomes the base.
+    pub(super) fn compact(&mut self, to: LogBase) {
+        assert_eq!(self.term_at(to.id.index), Some(to.id.term), "the log is cut off at one of its entries");
+        assert!(to.id.index <= self.durable, "what is cut off is durable");
+        while self.tail.front().is_some_and(|entry| entry.header.id.index <= to.id.index) {
+            let entry = self.tail.pop_front().expect("looked at");
+            self.tail_bytes -= bytes_of(&entry);
+        }
+        let first = to.id.index.next();
+        let ended = self.runs.partition_point(|run| run.first <= first).saturating_sub(1);
+        self.runs.drain(..ended);
+        match self.runs.first_mut() {
+            Some(_) if self.last.index == to.id.index => self.runs.clear(),
+            Some(run) => run.first = run.first.max(first),
+            None => {}
+        }
+        self.base = to;
+    }
+
+    /// Where the log was restarted, for the append that asks first.
+    pub(super) fn take_restart(&mut self) -> Option<LogBase> {
+        std::mem::take(&mut self.restarted).then_some(self.base)
+    }
+
+    /// The entries that no append has taken along, for append `sequence`, and with them a restart of the log.
     pub(super) fn hand_over(&mut self, sequence: AppendSequence, now: Time) -> Vec<Entry> {
         let first = self.handed.next();
-        let skip = usize::try_from(first.0 - self.tail_first().0).expect("a tail fits memory");
+        let skip = usize::try_from(first.0.saturating_sub(self.tail_first().0)).expect("a tail fits memory");
         let entries: Vec<Entry> = self.tail.iter().skip(skip).cloned().collect();
         self.handed = self.last.index;
         let bytes = std::mem::take(&mut self.unhanded_bytes);

@@ -16,6 +16,7 @@ mod random;
 mod ready;
 mod replication;
 mod rounds;
+mod snapshot;
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -29,10 +30,11 @@ use log::Log;
 use progress::Progress;
 use random::Random;
 use rounds::{Forwarded, LogClock, Reads};
+use snapshot::Snapshots;
 
 pub use ready::{
-    Append, AppendSequence, Input, LogBase, LogRead, LogReadResult, Proposal, ProposeError, ReadLog, ReadPurpose,
-    ReadRefused, ReadState, Ready, Recovered, Settings, Stop, TermRun,
+    Append, AppendSequence, FetchSnapshot, Input, Installed, LogBase, LogRead, LogReadResult, Proposal, ProposeError,
+    ReadLog, ReadPurpose, ReadRefused, ReadState, Ready, Recovered, Settings, Stop, TermRun,
 };
 
 /// Bytes of entries handed out by one `ready` for applying (one entry at least).
@@ -69,6 +71,7 @@ pub struct Raft {
     /// Old entries to apply, read from the log.
     fetched: VecDeque<Entry>,
     fetching: bool,
+    snapshots: Snapshots,
     /// The last read context that was used (T-69).
     context: u64,
     /// Microseconds that the last completed append was queued and synced.
@@ -184,7 +187,10 @@ impl Raft {
         assert!(settings.heartbeat < settings.election_timeout_min, "heartbeats come before elections");
         let peers = settings.voters.iter().copied().filter(|voter| *voter != settings.id).collect();
         let mut random = Random::new(settings.seed ^ u64::from(settings.id.0) << 32);
-        let (context, hard_state, base) = (random.next(), recovered.hard_state, recovered.base.id.index);
+        let (context, hard_state, applied) = (random.next(), recovered.hard_state, recovered.applied);
+        let log = Log::new(recovered);
+        assert_eq!(log.term_at(applied.id.index), Some(applied.id.term), "the state machine is at a place in the log");
+        let applied = applied.id.index;
         let mut raft = Self {
             peers,
             links: BTreeSet::new(),
@@ -197,12 +203,13 @@ impl Raft {
             durable_hard_state: hard_state,
             hard_states_in_flight: VecDeque::new(),
             sequence: AppendSequence(0),
-            log: Log::new(recovered),
-            commit: base,
-            applied: base,
-            delivered: base,
+            log,
+            commit: applied,
+            applied,
+            delivered: applied,
             fetched: VecDeque::new(),
             fetching: false,
+            snapshots: Snapshots::default(),
             context,
             disk_us: (0, 0),
             campaigns: 0,
@@ -251,9 +258,10 @@ impl Raft {
     pub fn ready(&mut self, now: Time, ready: &mut Ready) {
         ready.clear();
         if self.stop.is_none() {
+            let compacted = self.compact(now);
             self.replicate(now);
             self.forward_reads(now);
-            ready.append = self.append(now);
+            ready.append = self.append(now, compacted);
             self.reply_to_leader();
             self.deliver(&mut ready.committed);
         }
@@ -265,6 +273,7 @@ impl Raft {
         ready.messages.append(&mut self.outbox);
         ready.reads.append(&mut self.reads_done);
         ready.read_log.append(&mut self.wishes);
+        ready.fetch_snapshot = self.take_fetch_wish();
         self.log.trim(self.delivered, self.settings.tail_bytes_max);
     }
 
@@ -369,11 +378,11 @@ impl Raft {
             _ => {}
         }
         if term > own {
-            let leader = matches!(message, Message::AppendEntries(_)).then_some(from);
+            let leader = matches!(message, Message::AppendEntries(_) | Message::InstallSnapshot(_)).then_some(from);
             self.follow(now, term, leader);
         } else if term < own {
             return match message {
-                Message::AppendEntries(_) => self.tell_newer_term(from),
+                Message::AppendEntries(_) | Message::InstallSnapshot(_) => self.tell_newer_term(from),
                 Message::RequestVote { .. } => self.send(from, Message::RequestVoteReply { granted: false }),
                 Message::ReadIndex { context } => self.send(from, Message::ReadIndexReply { context, index: None }),
                 _ => {}
@@ -385,6 +394,7 @@ impl Raft {
             Message::RequestVote { last, .. } => self.asked_for_vote(now, from, last),
             Message::RequestVoteReply { granted } => self.vote_answered(now, from, granted),
             Message::AppendEntries(append) => self.append_entries(now, from, append),
+            Message::InstallSnapshot(offer) => self.snapshot_offered(now, from, offer),
             Message::AppendReply(reply) => self.append_answered(now, from, reply),
             Message::ReadIndex { context } => self.peer_asks_read_index(from, context),
             Message::ReadIndexReply { context, index } => self.read_index_answered(from, context, index),
@@ -404,12 +414,13 @@ impl Raft {
     }
 
     /// The next append: what changed in the hard state, the new entries, and what waits for both.
-    fn append(&mut self, now: Time) -> Option<Append> {
+    fn append(&mut self, now: Time, compacted: Option<LogBase>) -> Option<Append> {
         let changed = self.hard_state != self.handed_hard_state;
         if !changed && self.durable_hard_state == self.hard_state {
             self.outbox.append(&mut self.waiting);
         }
-        if !changed && !self.log.has_entries_to_hand_over() && self.waiting.is_empty() {
+        let entries = self.log.has_entries_to_hand_over();
+        if !changed && !entries && self.waiting.is_empty() && compacted.is_none() {
             return None;
         }
         self.sequence.0 += 1;
@@ -418,12 +429,14 @@ impl Raft {
             self.handed_hard_state = self.hard_state;
             self.hard_states_in_flight.push_back((sequence, self.hard_state));
         }
+        let base = self.log.take_restart();
         let append = Append {
-            sequence,
             hard_state: if changed { self.hard_state_to_store() } else { None },
-            format: None,
+            base,
             entries: self.log.hand_over(sequence, now),
+            compact: base.or(compacted),
             waiting: std::mem::take(&mut self.waiting),
+            ..Append::empty(sequence)
         };
         Some(sabotage!(AnswerBeforeSync, append, self.answer_early(now, append)))
     }

@@ -23,6 +23,8 @@ pub(super) struct Progress {
     pub(super) sent_commit: Index,
     /// When it was last heard in this term (CheckQuorum).
     pub(super) heard: Time,
+    /// When it last got on: acknowledged something new, or took bytes of a snapshot.
+    pub(super) advanced: Time,
     /// Identity and chain of the last entry that was sent, so that the next one's previous chain is known.
     pub(super) sent: Option<(EntryId, Chain)>,
     /// Old entries for it, read from the log.
@@ -43,6 +45,14 @@ pub(super) enum State {
     },
     /// The logs agree: a stream of AppendEntries within the window.
     Replicate(Window),
+    /// What it lacks is not in the log any more: it is offered a snapshot with each heartbeat, until it has acknowledged
+    /// what the log begins behind.
+    Snapshot {
+        /// The heartbeat round in which it was last offered one.
+        offered: Option<Round>,
+        /// Once it has the snapshot that it was offered first, or is being served, it needs the entries behind this.
+        needs: Index,
+    },
 }
 
 /// What was sent and is not acknowledged: the last index and the bytes of each message.
@@ -89,6 +99,7 @@ impl Progress {
             sent_round: Round(0),
             sent_commit: Index(0),
             heard: now,
+            advanced: now,
             sent: None,
             fetched: VecDeque::new(),
             fetching: false,
@@ -102,6 +113,13 @@ impl Progress {
         self.fetched.clear();
     }
 
+    /// What it needs next is not in the log any more; the newest snapshot ends at `newest`.
+    pub(super) fn need_snapshot(&mut self, now: Time, newest: Index) {
+        self.advanced = now;
+        self.state = State::Snapshot { offered: None, needs: newest };
+        self.fetched.clear();
+    }
+
     /// Old entries have come. They serve only if the next one to send is among them: `next` may have gone back since they
     /// were asked for, and what is sent must follow its previous entry without a gap.
     pub(super) fn fetched(&mut self, entries: Vec<Entry>) {
@@ -112,14 +130,20 @@ impl Progress {
 
     /// What was under way on an older connection may be lost: starts again behind what is known to be there.
     pub(super) fn link_changed(&mut self) {
+        if let State::Snapshot { offered, .. } = &mut self.state {
+            *offered = None;
+            return;
+        }
         let known = self.matched > Index(0);
         self.probe(if known { self.matched.next() } else { self.next });
     }
 
-    /// The follower holds everything up to `matched`. Tells whether that is news.
-    pub(super) fn acknowledge(&mut self, matched: Index) -> bool {
+    /// The follower holds everything up to `matched`; the own log begins behind `base`. Tells whether that is news.
+    pub(super) fn acknowledge(&mut self, now: Time, matched: Index, base: Index) -> bool {
         let news = matched > self.matched;
-        self.matched = self.matched.max(matched);
+        if news {
+            (self.matched, self.advanced) = (matched, now);
+        }
         match &mut self.state {
             State::Replicate(window) => {
                 window.free(self.matched);
@@ -130,6 +154,13 @@ impl Progress {
                 self.state = State::Replicate(Window::default());
             }
             State::Probe { .. } => {}
+            State::Snapshot { .. } => {
+                self.next = self.next.max(self.matched.next());
+                if self.matched >= base {
+                    self.next = self.matched.next();
+                    self.state = State::Replicate(Window::default());
+                }
+            }
         }
         // The entry before the next one stays: its chain is needed.
         let next = self.next;
@@ -188,9 +219,9 @@ mod tests {
     fn a_probe_that_was_answered_becomes_a_stream_behind_what_it_brought() {
         let mut progress = Progress::new(NodeId(1), Index(10), Time(0));
         progress.state = State::Probe { outstanding: Some(Round(1)), sent_to: Index(12) };
-        assert!(!progress.acknowledge(Index(0)), "a mark below the probed entry proves nothing");
+        assert!(!progress.acknowledge(Time(0), Index(0), Index(0)), "a mark below the probed entry proves nothing");
         assert!(matches!(progress.state, State::Probe { .. }));
-        assert!(progress.acknowledge(Index(10)));
+        assert!(progress.acknowledge(Time(0), Index(10), Index(0)));
         assert!(matches!(progress.state, State::Replicate(_)));
         assert_eq!(progress.next, Index(13));
     }

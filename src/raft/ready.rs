@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use protocol::format::{Format, HardState};
-use protocol::message::Envelope;
+use protocol::message::{Envelope, SnapshotOffer};
 use protocol::{
     Chain, ClusterId, Entry, EntryId, EntryKind, Incarnation, Index, LogTime, NodeId, Sequence, SessionId, Term,
 };
@@ -34,17 +34,28 @@ pub struct Settings {
     pub tail_bytes_max: usize,
     /// Bytes proposed and not committed, or not durable on the leader itself (C-26).
     pub uncommitted_bytes_max: usize,
+    /// How long entries are kept for a follower that acknowledges nothing new and takes no bytes of a snapshot.
+    pub snapshot_patience: Span,
     /// For timeouts and read contexts; another one in each process.
     pub seed: u64,
 }
 
-/// The position before a log's first entry.
+/// A position in the log with all that must be known of it to go on behind it: where a log begins, where a snapshot ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LogBase {
     /// Term and index; zeroes at the very start.
     pub id: EntryId,
     /// The chain there.
     pub chain: Chain,
+    /// The log time there.
+    pub log_time: LogTime,
+}
+
+impl LogBase {
+    /// Where the log of a new cluster begins; `origin` is the cluster's [`Chain::origin`].
+    pub fn origin(origin: Chain) -> Self {
+        Self { chain: origin, ..Self::default() }
+    }
 }
 
 /// The entries from `first` to the next run's first have this term.
@@ -56,11 +67,14 @@ pub struct TermRun {
     pub first: Index,
 }
 
-/// What the log held at boot; all of it durable.
+/// What the disk held at boot; all of it durable.
 #[derive(Clone, Debug)]
 pub struct Recovered {
     /// Term, vote and lease span.
     pub hard_state: HardState,
+    /// Where the state machine is: the end of the snapshot that it was restored from, else the log's origin. Not before
+    /// `base` and not behind `last`.
+    pub applied: LogBase,
     /// The position before the first entry.
     pub base: LogBase,
     /// The terms of the entries, ascending.
@@ -78,9 +92,10 @@ pub struct Recovered {
 impl Recovered {
     /// A log without entries; `origin` is the cluster's [`Chain::origin`].
     pub fn empty(origin: Chain) -> Self {
-        let base = LogBase { id: EntryId::default(), chain: origin };
+        let base = LogBase::origin(origin);
         Self {
             hard_state: HardState::default(),
+            applied: base,
             base,
             runs: Vec::new(),
             last: base.id,
@@ -164,6 +179,9 @@ pub struct Ready {
     pub reads: Vec<ReadState>,
     /// Old entries that are wanted (C-9).
     pub read_log: Vec<ReadLog>,
+    /// A snapshot that this node needs: fetch it, and then call [`Raft::install`](super::Raft::install) or
+    /// [`Raft::fetch_failed`](super::Raft::fetch_failed). At most one fetch is under way.
+    pub fetch_snapshot: Option<FetchSnapshot>,
     /// An impossible state: the process must end with code 70, and nothing else of this may leave.
     pub stop: Option<Stop>,
 }
@@ -176,6 +194,7 @@ impl Ready {
         self.committed.clear();
         self.reads.clear();
         self.read_log.clear();
+        self.fetch_snapshot = None;
         self.stop = None;
     }
 }
@@ -189,10 +208,50 @@ pub struct Append {
     pub hard_state: Option<HardState>,
     /// The cluster's Format; set by formation only.
     pub format: Option<Format>,
+    /// The log restarts here, before `entries` are written: a snapshot that ends here is durable (C-5).
+    pub base: Option<LogBase>,
     /// Consecutive entries. The first may overwrite older ones: it replaces everything from its index on (C-1).
     pub entries: Vec<Entry>,
+    /// Once this append is durable, the log begins here, and files that hold nothing behind may go: a durable snapshot of
+    /// this node ends here, or behind (C-5).
+    pub compact: Option<LogBase>,
     /// Leaves when this append is durable.
     pub waiting: Vec<Envelope>,
+}
+
+impl Append {
+    /// Nothing to write, as number `sequence`.
+    pub fn empty(sequence: AppendSequence) -> Self {
+        Self {
+            sequence,
+            hard_state: None,
+            format: None,
+            base: None,
+            entries: Vec::new(),
+            compact: None,
+            waiting: Vec::new(),
+        }
+    }
+}
+
+/// A snapshot to be fetched from its holder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FetchSnapshot {
+    /// Who has it.
+    pub from: NodeId,
+    /// What it is.
+    pub offer: SnapshotOffer,
+}
+
+/// What became of a snapshot that was fetched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Installed {
+    /// Everything that it covers is committed here already: the state machine stays as it is.
+    Ignored,
+    /// The log holds the snapshot's last entry, and keeps what is behind it. The state machine takes the snapshot.
+    KeptTail,
+    /// The log conflicted or ended earlier: it restarts behind the snapshot. The state machine takes the snapshot.
+    Restarted,
 }
 
 /// Who wants old entries.

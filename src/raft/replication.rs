@@ -69,15 +69,18 @@ impl Raft {
         for position in 0..self.peers.len() {
             let Role::Leader(leader) = &mut self.role else { unreachable!("nothing here ends the leadership") };
             let mut progress = std::mem::replace(&mut leader.peers[position], Progress::new(NodeId(0), Index(0), now));
-            self.replicate_to(&mut progress);
+            self.replicate_to(now, &mut progress);
             let Role::Leader(leader) = &mut self.role else { unreachable!("nothing here ends the leadership") };
             leader.peers[position] = progress;
         }
     }
 
-    fn replicate_to(&mut self, progress: &mut Progress) {
+    fn replicate_to(&mut self, now: Time, progress: &mut Progress) {
         let Role::Leader(leader) = &self.role else { return };
         let (round, heartbeat_round) = (leader.round, leader.heartbeat_round);
+        if progress.next.previous() < self.log.base().id.index && !matches!(progress.state, State::Snapshot { .. }) {
+            self.need_snapshot(now, progress);
+        }
         let round_due = progress.sent_round < round;
         let message = match &progress.state {
             State::Probe { outstanding, .. } => {
@@ -86,6 +89,10 @@ impl Raft {
                 let probe = if first || repeat { self.checked(progress, first) } else { None };
                 // While the probe is under way, or waits for the disk, a heartbeat keeps the follower (C-12).
                 probe.or_else(|| round_due.then(|| self.heartbeat(progress)))
+            }
+            State::Snapshot { .. } => {
+                self.offer_snapshot(progress);
+                round_due.then(|| self.heartbeat(progress))
             }
             State::Replicate(window) => {
                 let full = window.is_full(self.settings.inflight_messages_max, self.settings.inflight_bytes_max);
@@ -125,6 +132,7 @@ impl Raft {
                     }
                 }
             }
+            State::Snapshot { .. } => unreachable!("it is sent heartbeats only"),
         }
     }
 
@@ -145,6 +153,11 @@ impl Raft {
             digest: 0,
             entries: Vec::new(),
         }
+    }
+
+    fn need_snapshot(&self, now: Time, progress: &mut Progress) {
+        let newest = self.snapshots.newest().map_or(self.log.base().id.index, |newest| newest.last.index);
+        progress.need_snapshot(now, newest);
     }
 
     /// An AppendEntries whose previous entry is to be checked. None: what it needs has to be read from the log first;
@@ -218,11 +231,15 @@ impl Raft {
     /// Old entries have come from the log (C-9).
     pub(super) fn log_read(&mut self, read: LogRead) {
         let LogRead { purpose, term, from, result } = read;
+        // The log may have been rewritten since a read of an older term was asked for, or been replaced by a snapshot.
         let current = term == self.hard_state.term;
+        let superseded = purpose == ReadPurpose::Apply && from <= self.delivered;
         let entries = match result {
+            _ if superseded => Vec::new(),
             LogReadResult::Entries(entries) => entries,
-            // The log may have been rewritten since a read of an older term was asked for.
             LogReadResult::Compacted | LogReadResult::Mismatch if !current => Vec::new(),
+            // The log was cut off meanwhile: the next message finds that the follower needs a snapshot.
+            LogReadResult::Compacted if from <= self.log.base().id.index => Vec::new(),
             result => return self.halt(format!("old entries from {from} for {purpose:?} cannot be read: {result:?}")),
         };
         match purpose {
@@ -238,6 +255,7 @@ impl Raft {
     /// Leader: a follower's marks.
     pub(super) fn append_answered(&mut self, now: Time, from: NodeId, reply: AppendReply) {
         let (last, log) = (self.log.last(), &self.log);
+        let base = log.base().id.index;
         let Role::Leader(leader) = &mut self.role else { return };
         let round = leader.round;
         let Some(progress) = leader.progress(from) else { return };
@@ -247,11 +265,12 @@ impl Raft {
         }
         progress.heard = now;
         progress.echoed = progress.echoed.max(reply.round);
-        let news = progress.acknowledge(reply.matched);
+        let news = progress.acknowledge(now, reply.matched, base);
         if let Some(RejectHint { rejected, hint }) = reply.reject {
             let current = match &progress.state {
                 State::Probe { outstanding, .. } => outstanding.is_some() && rejected == progress.next.previous(),
                 State::Replicate(_) => rejected > progress.matched,
+                State::Snapshot { .. } => false,
             };
             if current {
                 let common = log.last_at_most(hint.index, hint.term);
@@ -279,19 +298,29 @@ impl Raft {
             held < leader.term_start || self.log.term_at(held) == Some(self.hard_state.term),
             "behind the term's start, entries are of the term"
         );
-        self.commit = held;
-        while leader.uncommitted.front().is_some_and(|(index, _)| *index <= held) {
+        self.commit_up_to(held);
+    }
+
+    /// Everything up to `index` is committed. A leader's room for proposals grows by it.
+    pub(super) fn commit_up_to(&mut self, index: Index) {
+        self.commit = index;
+        let Role::Leader(leader) = &mut self.role else { return };
+        while leader.uncommitted.front().is_some_and(|(uncommitted, _)| *uncommitted <= index) {
             let (_, bytes) = leader.uncommitted.pop_front().expect("looked at");
             leader.uncommitted_bytes -= bytes;
         }
     }
 
-    /// Follower: AppendEntries of the own term's leader.
-    pub(super) fn append_entries(&mut self, now: Time, from: NodeId, append: AppendEntries) {
+    /// `from` speaks as the leader of the own term. False: it cannot be, and this node stops.
+    pub(super) fn hear_from(&mut self, now: Time, from: NodeId) -> bool {
         match &self.role {
-            Role::Leader(_) => return self.halt(format!("node {from} also leads term {}", self.hard_state.term)),
+            Role::Leader(_) => {
+                self.halt(format!("node {from} also leads term {}", self.hard_state.term));
+                return false;
+            }
             Role::Follower(Follower { leader: Some(leader), .. }) if *leader != from => {
-                return self.halt(format!("nodes {leader} and {from} both lead term {}", self.hard_state.term));
+                self.halt(format!("nodes {leader} and {from} both lead term {}", self.hard_state.term));
+                return false;
             }
             Role::Follower(Follower { leader: Some(_), .. }) => self.hear_leader(now),
             Role::Follower(Follower { leader: None, .. }) => {
@@ -301,6 +330,14 @@ impl Raft {
                 self.hear_leader(now);
             }
             Role::PreCandidate(_) | Role::Candidate(_) => self.follow(now, self.hard_state.term, Some(from)),
+        }
+        true
+    }
+
+    /// Follower: AppendEntries of the own term's leader.
+    pub(super) fn append_entries(&mut self, now: Time, from: NodeId, append: AppendEntries) {
+        if !self.hear_from(now, from) {
+            return;
         }
         if !append.heartbeat {
             match self.accept(&append) {
@@ -321,7 +358,7 @@ impl Raft {
         self.commit = self.commit.max(append.commit.min(verified));
     }
 
-    fn note_matched(&mut self, index: Index) {
+    pub(super) fn note_matched(&mut self, index: Index) {
         let Role::Follower(follower) = &mut self.role else { unreachable!("only a follower accepts") };
         follower.matched = follower.matched.max(index);
         follower.reject = None;
@@ -333,7 +370,8 @@ impl Raft {
         let previous = append.previous;
         match self.log.term_at(previous.index) {
             Some(term) if term == previous.term => {}
-            None if previous.index < self.log.base().id.index => return Accepted::Refused,
+            // What is before the base is committed, and so is everything up to the commit index: a leader holds the same.
+            None if previous.index < self.log.base().id.index => return Accepted::Matched(self.commit),
             _ if previous.index <= self.commit => {
                 return Accepted::Impossible(format!("the leader's entry {previous:?} differs from a committed one"));
             }

@@ -265,6 +265,7 @@ mod tests {
             inflight_bytes_max: 1000,
             inflight_messages_max: 8,
             tail_bytes_max: 1000,
+            snapshot_patience: Span::secs(60),
             uncommitted_bytes_max: 1000,
             seed: 1,
         };

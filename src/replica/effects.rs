@@ -8,6 +8,7 @@ use protocol::request::ViewId;
 use protocol::{ClusterId, Incarnation, Index, NodeId, RequestId, Sequence, SessionId};
 
 use crate::kv::Outcome;
+use crate::limits;
 use crate::raft;
 use crate::time::{Span, Time};
 
@@ -263,6 +264,7 @@ impl Settings {
             inflight_messages_max: self.inflight_messages_max,
             tail_bytes_max: self.tail_bytes_max,
             uncommitted_bytes_max: self.uncommitted_bytes_max,
+            snapshot_patience: Span::millis(limits::SNAPSHOT_TRANSFER_PATIENCE_MS),
             seed: self.seed,
         }
     }

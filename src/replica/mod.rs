@@ -294,11 +294,9 @@ impl Replica {
             self.refused(stranger.node(), stranger.to_string());
         }
         self.outbox.append = Some(raft::Append {
-            sequence: FORMAT_SEQUENCE,
-            hard_state: None,
             format: Some(format),
-            entries: Vec::new(),
             waiting: self.formation.announcement(now),
+            ..raft::Append::empty(FORMAT_SEQUENCE)
         });
         self.names_changed = true;
     }

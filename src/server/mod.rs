@@ -194,11 +194,12 @@ fn replica_settings(config: &Config, meta: &wal::Meta) -> Result<replica::Settin
 
 /// What the wal found, in Raft's words: the two rooms do not know each other.
 fn to_raft(found: wal::Recovered) -> replica::Recovered {
-    let base = raft::LogBase { id: found.base.id, chain: found.base.chain };
+    let base = raft::LogBase { id: found.base.id, chain: found.base.chain, log_time: found.base.log_time };
     replica::Recovered {
         format: found.meta.format,
         log: raft::Recovered {
             hard_state: found.meta.hard_state,
+            applied: base,
             base,
             runs: found.runs.into_iter().map(|(term, first)| raft::TermRun { term, first }).collect(),
             last: found.last,
@@ -306,6 +307,7 @@ impl Wiring {
         };
         let wal_loop = WalLoop {
             wal: parts.wal,
+            compact: None,
             appends: appends_in,
             persisted,
             sleep: self.wal_sleep,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use log::warn;
+use protocol::format::{Format, HardState};
 use protocol::message::Envelope;
 use protocol::Entry;
 
@@ -15,9 +16,9 @@ use crate::limits;
 use crate::logging;
 use crate::mailbox::{Parking, Receiver, Sender, ThreadPark};
 use crate::metrics::{Counter, Measure, Recorder};
-use crate::raft::{Append, AppendSequence};
+use crate::raft::{Append, AppendSequence, LogBase};
 use crate::time::{Span, Time};
-use crate::wal::{Preparer, Wal, WalError, WriteStats};
+use crate::wal::{self, Preparer, Wal, WalError, WriteStats};
 
 /// An append on its way to the wal.
 pub(super) struct Queued {
@@ -42,6 +43,8 @@ pub(super) struct Persisted {
 /// What the thread is made of.
 pub(super) struct WalLoop {
     pub(super) wal: Wal,
+    /// Where the log may be cut off once the group is durable.
+    pub(super) compact: Option<LogBase>,
     pub(super) appends: Receiver<Vec<Queued>>,
     pub(super) persisted: Sender<Vec<Persisted>>,
     pub(super) sleep: Arc<ThreadPark>,
@@ -91,13 +94,36 @@ impl WalLoop {
         let mut bytes = 0;
         while bytes < limits::WAL_GROUP_BYTES_MAX {
             let Some(Queued { append, at }) = queue.pop_front() else { return };
-            let Append { sequence, hard_state, format, entries, waiting } = append;
+            let Append { sequence, hard_state, format, base, entries, compact, waiting } = append;
             bytes += entries.iter().map(Entry::encoded_len).sum::<usize>();
             self.recorder.count(Counter::Appends);
             self.recorder.add(Counter::EntriesAppended, entries.len() as u64);
-            self.wal.push(hard_state, format.as_ref(), &entries).unwrap_or_else(|error| fail(&error));
+            self.push(hard_state, format.as_ref(), base, &entries).unwrap_or_else(|error| fail(&error));
             group.push(InGroup { sequence, waiting, at });
+            self.compact = compact.or(self.compact);
         }
+    }
+
+    fn push(
+        &mut self,
+        hard_state: Option<HardState>,
+        format: Option<&Format>,
+        base: Option<LogBase>,
+        entries: &[Entry],
+    ) -> Result<(), WalError> {
+        self.wal.push(hard_state, format, &[])?;
+        if let Some(base) = base {
+            self.wal.push_base(to_wal(base))?;
+        }
+        self.wal.push(None, None, entries)
+    }
+
+    /// What a durable snapshot covers leaves: at most one file, so that the next appends do not wait long.
+    fn shorten(&mut self) {
+        if let Some(base) = self.compact.take() {
+            self.wal.compact(to_wal(base)).unwrap_or_else(|error| fail(&error));
+        }
+        self.wal.remove_oldest().unwrap_or_else(|error| fail(&error));
     }
 
     /// One commit for the group; everything that waited for it goes back to the raft thread.
@@ -116,6 +142,7 @@ impl WalLoop {
             self.persisted.batch().push(Persisted { sequence, waiting, queue_us, sync_us });
         }
         self.persisted.flush();
+        self.shorten();
         end
     }
 
@@ -146,6 +173,11 @@ impl WalLoop {
             self.bulk_worker.notify();
         }
     }
+}
+
+/// A position in the log's words: `raft` and `wal` do not know each other.
+fn to_wal(base: LogBase) -> wal::LogBase {
+    wal::LogBase { id: base.id, chain: base.chain, log_time: base.log_time }
 }
 
 /// The log cannot go on: the process ends before anything else leaves it (C-6).
@@ -199,7 +231,6 @@ impl WriteAmplification {
 mod tests {
     use std::path::Path;
 
-    use protocol::format::HardState;
     use protocol::message::Message;
     use protocol::{ClusterId, Incarnation, NodeId, Term};
 
@@ -224,13 +255,8 @@ mod tests {
             message: Message::RequestVoteReply { granted: true },
         };
         let hard_state = HardState { term: Term(term), vote: Some(NodeId(1)), lease_span_us: 0 };
-        let append = Append {
-            sequence: AppendSequence(term),
-            hard_state: Some(hard_state),
-            format: None,
-            entries: Vec::new(),
-            waiting: vec![envelope],
-        };
+        let append =
+            Append { hard_state: Some(hard_state), waiting: vec![envelope], ..Append::empty(AppendSequence(term)) };
         Queued { append, at: system::now() }
     }
 
@@ -250,7 +276,18 @@ mod tests {
         let stop = StopSwitch::new(own.clone());
         stop.ask(); // ends once nothing is queued
         let recorder = metrics.recorder();
-        WalLoop { wal, appends: appends_in, persisted, sleep, parking: own, bulk_worker: bulk, stop, recorder }.run();
+        WalLoop {
+            wal,
+            compact: None,
+            appends: appends_in,
+            persisted,
+            sleep,
+            parking: own,
+            bulk_worker: bulk,
+            stop,
+            recorder,
+        }
+        .run();
 
         let batch = persisted_in.take().expect("all came back");
         let came_back: Vec<(u64, Term)> =

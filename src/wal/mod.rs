@@ -275,10 +275,27 @@ impl Wal {
         self.writer.as_ref().is_some_and(Writer::unconfirmed)
     }
 
-    /// Removes segments that hold nothing behind `index`, where a durable snapshot ends (C-5); tells how many.
-    pub fn remove_before(&mut self, index: Index) -> Result<usize, WalError> {
+    /// The log begins behind `base` from now on: a durable snapshot ends there, or behind. Readers find nothing at or before
+    /// it, and [`Wal::remove_oldest`] removes what it covers.
+    pub fn compact(&mut self, base: LogBase) -> Result<(), WalError> {
         self.refuse_if_poisoned()?;
-        let removed = self.remove_oldest_segments(index);
+        let last = self.writer.as_ref().map_or(Index(0), Writer::last);
+        if base.id.index > last {
+            self.poisoned = true;
+            return Err(WalError::impossible(format!(
+                "the log ends at {last} and is to begin behind {}",
+                base.id.index
+            )));
+        }
+        self.view.set_base(base);
+        Ok(())
+    }
+
+    /// Removes the oldest segment if it holds nothing behind the log's beginning (C-5): one unlink and one sync of the
+    /// directory. Tells whether it did.
+    pub fn remove_oldest(&mut self) -> Result<bool, WalError> {
+        self.refuse_if_poisoned()?;
+        let removed = self.remove_oldest_segment();
         self.poison_on_error(removed)
     }
 
@@ -431,19 +448,17 @@ impl Wal {
         Ok(())
     }
 
-    fn remove_oldest_segments(&mut self, index: Index) -> Result<usize, WalError> {
-        let mut removed = 0;
-        while let Some((oldest, next)) = self.view.oldest_two() {
-            let covered =
-                next.marks.first().is_some_and(|mark| mark.index <= if mark.is_base { index } else { index.next() });
-            if !covered {
-                break;
-            }
+    fn remove_oldest_segment(&mut self) -> Result<bool, WalError> {
+        let index = self.view.base().id.index;
+        let Some((oldest, next)) = self.view.oldest_two() else { return Ok(false) };
+        // A log that was never cut off needs no snapshot, and must not come to need one.
+        let covered = index > Index(0)
+            && next.marks.first().is_some_and(|mark| mark.index <= if mark.is_base { index } else { index.next() });
+        if covered {
             self.view.remove_oldest();
             self.remove_file(&oldest.path)?;
-            removed += 1;
         }
-        Ok(removed)
+        Ok(covered)
     }
 
     fn remove_file(&self, path: &Path) -> Result<(), WalError> {

@@ -72,9 +72,19 @@ impl View {
     /// After the sync; `base` only if it changed.
     pub(super) fn publish(&self, last: Index, base: Option<LogBase>) {
         if let Some(base) = base {
-            *self.base.write().expect("no panic holds it") = base;
+            self.set_base(base);
         }
         self.last.store(last.0, Ordering::Release); // partner: `read_once`; the marks are visible with it
+    }
+
+    /// Nothing at or before `base` is in the log.
+    pub(super) fn set_base(&self, base: LogBase) {
+        *self.base.write().expect("no panic holds it") = base;
+    }
+
+    /// The position before the first entry.
+    pub(super) fn base(&self) -> LogBase {
+        *self.base.read().expect("no panic holds it")
     }
 
     /// The header of the newest entry at `index`.
@@ -162,7 +172,7 @@ impl LogReader {
         previous_chain: Option<Chain>,
     ) -> Result<ReadResult, WalError> {
         let last = Index(self.view.last.load(Ordering::Acquire)); // partner: `publish`
-        let base = *self.view.base.read().expect("no panic holds it");
+        let base = self.view.base();
         if from <= base.id.index {
             return Ok(ReadResult::Compacted);
         }

@@ -87,6 +87,11 @@ impl Writer {
         self.synced_to
     }
 
+    /// The last durable entry.
+    pub(super) fn last(&self) -> Index {
+        self.tip.last.id.index
+    }
+
     pub(super) fn unconfirmed(&self) -> bool {
         self.unconfirmed
     }

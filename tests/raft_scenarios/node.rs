@@ -82,7 +82,8 @@ impl Image {
         }
         Recovered {
             hard_state: self.hard_state,
-            base: LogBase { id: EntryId::default(), chain: Chain::origin(CLUSTER) },
+            applied: LogBase::origin(Chain::origin(CLUSTER)),
+            base: LogBase::origin(Chain::origin(CLUSTER)),
             runs,
             last: self.last(),
             last_chain: self.chain(),
@@ -219,6 +220,7 @@ pub fn settings(id: u32, voters: u32, seed: u64) -> Settings {
         inflight_messages_max: 64,
         tail_bytes_max: 64 << 20,
         uncommitted_bytes_max: 32 << 20,
+        snapshot_patience: ET.times(60),
         seed,
     }
 }

@@ -146,7 +146,7 @@ impl Process {
     /// Writes the running group as far as the disk lets it.
     fn write_group(&mut self) {
         for append in std::mem::take(&mut self.group) {
-            if self.wal.push(append.hard_state, append.format.as_ref(), &append.entries).is_err() {
+            if push(&mut self.wal, &append).is_err() {
                 return;
             }
         }
@@ -156,10 +156,27 @@ impl Process {
     /// Makes the running group durable.
     pub fn commit_group(&mut self) -> Result<(), WalError> {
         for append in &self.group {
-            self.wal.push(append.hard_state, append.format.as_ref(), &append.entries)?;
+            push(&mut self.wal, append)?;
         }
-        self.wal.commit().map(|_| ())
+        self.wal.commit()?;
+        if let Some(base) = self.group.iter().filter_map(|append| append.compact).next_back() {
+            self.wal.compact(wal_base(base))?;
+        }
+        self.wal.remove_oldest().map(drop)
     }
+}
+
+/// What the wal thread does with an append.
+fn push(wal: &mut Wal, append: &raft::Append) -> Result<(), WalError> {
+    wal.push(append.hard_state, append.format.as_ref(), &[])?;
+    if let Some(base) = append.base {
+        wal.push_base(wal_base(base))?;
+    }
+    wal.push(None, None, &append.entries)
+}
+
+fn wal_base(base: raft::LogBase) -> raftkv::wal::LogBase {
+    raftkv::wal::LogBase { id: base.id, chain: base.chain, log_time: base.log_time }
 }
 
 /// How everybody knows node `id`.
@@ -178,9 +195,11 @@ pub fn client_address(id: u32) -> String {
 
 /// What the server does between `wal` and `raft`, which do not know each other.
 fn log_of(found: raftkv::wal::Recovered) -> raft::Recovered {
+    let base = raft::LogBase { id: found.base.id, chain: found.base.chain, log_time: found.base.log_time };
     raft::Recovered {
         hard_state: found.meta.hard_state,
-        base: raft::LogBase { id: found.base.id, chain: found.base.chain },
+        applied: base,
+        base,
         runs: found.runs.iter().map(|&(term, first)| raft::TermRun { term, first }).collect(),
         last: found.last,
         last_chain: found.last_chain,

@@ -183,17 +183,29 @@ fn c5_a_snapshot_is_laid_over_the_whole_log() {
 #[test]
 fn c5_segments_leave_when_a_snapshot_covers_them() {
     let (mut rig, snapshot) = rig_of_c5();
-    assert_eq!(rig.wal().remove_before(Index(0)).unwrap(), 0);
-    let removed = rig.wal().remove_before(snapshot.id.index).unwrap();
+    assert!(!rig.wal().remove_oldest().unwrap(), "without a snapshot");
+    rig.wal().compact(snapshot).unwrap();
+    let reader = rig.wal().reader();
+    let mut removed = 0;
+    loop {
+        let read = reader.read(Index(2), 100, rig.entries[0].header.id, None).unwrap();
+        assert_eq!(read, ReadResult::Compacted, "whether its file is still there or not");
+        if !rig.wal().remove_oldest().unwrap() {
+            break;
+        }
+        removed += 1;
+    }
     assert!(removed > 4, "{removed}");
-    let read = rig.wal().reader().read(Index(2), 100, rig.entries[0].header.id, None).unwrap();
-    assert_eq!(read, ReadResult::Compacted);
+    rig.append(3, b"behind");
+    let behind = rig.entries.last().unwrap().clone();
+    let read = reader.read(Index(501), 100, snapshot.id, Some(snapshot.chain)).unwrap();
+    assert_eq!(read, ReadResult::Entries(vec![behind.clone()]));
     rig.disk.power_cut(1);
     let error = rig.open().unwrap_err();
     assert_eq!(error.exit_code(), 78, "without the snapshot this is no log");
     rig.options.snapshot = Some(snapshot);
     let recovered = rig.open().unwrap();
-    assert_eq!((recovered.last, recovered.last_chain), (snapshot.id, snapshot.chain));
+    assert_eq!((recovered.last, recovered.last_chain), (behind.header.id, behind.header.chain));
 }
 
 #[test]
