@@ -131,6 +131,15 @@ pub const PEER_COMPLAINTS_MAX: usize = 256;
 /// wait while a leader cannot commit its first entry.
 pub const RAFT_READS_WAITING_MAX: usize = 64 * 1024;
 
+/// Bytes of entries between two snapshots at least: below, the log is shorter than a snapshot is worth.
+pub const SNAPSHOT_LOG_BYTES_MIN: u64 = 64 << 20;
+/// Bytes of entries between two snapshots at least, in per cent of the state's: writing the state again costs as much as the
+/// log has grown, so the disk writes at most twice what clients do.
+pub const SNAPSHOT_STATE_PERCENT: u64 = 100;
+/// Pause after a snapshot found all its views taken, in milliseconds.
+pub const SNAPSHOT_VIEW_RETRY_MS: u64 = 100;
+/// Pause after a snapshot could not be written, in milliseconds.
+pub const SNAPSHOT_RETAKE_MS: u64 = 10_000;
 /// How long a leader keeps entries for a follower that acknowledges nothing new and takes no bytes of a snapshot, in
 /// milliseconds: a restart, or the loading of a large snapshot, fits in it.
 pub const SNAPSHOT_TRANSFER_PATIENCE_MS: u64 = 60_000;

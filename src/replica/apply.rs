@@ -21,6 +21,9 @@ impl Replica {
         effects.append = effects.append.take().or(ready.append.take());
         effects.messages.append(&mut ready.messages);
         effects.read_log.append(&mut ready.read_log);
+        if let Some(wanted) = ready.fetch_snapshot.take() {
+            self.fetch_snapshot(now, wanted, effects);
+        }
         if let Some(stop) = ready.stop.take() {
             effects.stop = Some(Stop { exit_code: EXIT_IMPOSSIBLE, text: stop.to_string() });
         }
@@ -48,6 +51,7 @@ impl Replica {
             }
         };
         self.store.publish(id.index);
+        self.note_applied(entry);
         if let Phase::Member(raft) = &mut self.phase {
             raft.applied(id.index);
         }

@@ -5,9 +5,9 @@ use protocol::format::{Format, Hello, Member};
 use protocol::message::Envelope;
 use protocol::reply::Reason;
 use protocol::request::ViewId;
-use protocol::{ClusterId, Incarnation, Index, NodeId, RequestId, Sequence, SessionId};
+use protocol::{Chain, ClusterId, EntryId, Incarnation, Index, NodeId, RequestId, Sequence, SessionId};
 
-use crate::kv::Outcome;
+use crate::kv::{Contents, Outcome, Position, Restored, Retired};
 use crate::limits;
 use crate::raft;
 use crate::time::{Span, Time};
@@ -41,6 +41,10 @@ pub struct Settings {
     pub tail_bytes_max: usize,
     /// Bound of a leader's uncommitted bytes (C-26).
     pub uncommitted_bytes_max: usize,
+    /// Bytes of entries between two snapshots at least.
+    pub snapshot_log_bytes_min: u64,
+    /// The same, in per cent of the state's bytes; the larger of both counts.
+    pub snapshot_state_percent: u64,
 }
 
 /// What the disk held at boot.
@@ -50,6 +54,17 @@ pub struct Recovered {
     pub format: Option<Format>,
     /// The log and the hard state. Without a Format the log is empty and this is not looked at.
     pub log: raft::Recovered,
+    /// The snapshot that the state machine was restored from; it ends at the log's [`applied`](raft::Recovered::applied).
+    pub snapshot: Option<SnapshotFile>,
+}
+
+/// A durable snapshot of this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotFile {
+    /// Where it ends.
+    pub position: Position,
+    /// Bytes of the file.
+    pub bytes: u64,
 }
 
 /// Names one life of one slot in an io loop's connection slab.
@@ -115,6 +130,13 @@ pub enum Request {
         /// The view.
         view: ViewId,
     },
+    /// Takes a snapshot of everything that is applied by now.
+    TakeSnapshot {
+        /// Who waits for it.
+        reply_to: ReplyTo,
+        /// When the client stops waiting; the snapshot is finished all the same.
+        deadline: Time,
+    },
     /// The last page was read, or the client gave the view back.
     CloseView {
         /// The view.
@@ -123,7 +145,6 @@ pub enum Request {
 }
 
 /// What happens to a replica.
-#[derive(Clone, Debug)]
 pub enum Input {
     /// Run due timers; all socket input of the batch is handed in before it (C-15).
     Tick,
@@ -154,10 +175,55 @@ pub enum Input {
     },
     /// The bulk worker's answer to one of [`Effects::read_log`].
     LogRead(raft::LogRead),
+    /// What became of [`Effects::take_snapshot`].
+    SnapshotTaken(Result<SnapshotFile, NotTaken>),
+    /// What became of [`Effects::fetch_snapshot`]: the state, verified, and the bytes of its file, which is durable here; or
+    /// why not, in words for the operator.
+    SnapshotFetched(Result<(Box<Restored>, u64), String>),
+    /// The bulk worker has sent bytes of a snapshot to a peer, which therefore is getting on.
+    SnapshotServed {
+        /// The peer.
+        to: NodeId,
+        /// The last index that the snapshot covers.
+        last: Index,
+    },
+}
+
+/// Why there is no snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotTaken {
+    /// Its view was closed because it held back too many bytes, or because another state took the list's place (C-21).
+    Abandoned,
+    /// It could not be written; in words for the operator.
+    Failed(String),
+}
+
+/// A snapshot to be taken of the published state.
+#[derive(Clone, Debug)]
+pub struct TakeSnapshot {
+    /// What is no key, as of the view.
+    pub contents: Contents,
+    /// What the keys are read from. The replica closes it when it hears of the end.
+    pub view: ViewId,
+}
+
+/// A snapshot to be fetched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FetchSnapshot {
+    /// Who has it.
+    pub from: NodeId,
+    /// Where that node listens for peers.
+    pub address: String,
+    /// The last entry that it covers.
+    pub last: EntryId,
+    /// Its chain.
+    pub chain: Chain,
+    /// Bytes of the file.
+    pub bytes: u64,
 }
 
 /// What follows from the inputs so far. Every vector keeps its capacity from batch to batch.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Effects {
     /// For the wal, in order. Its `waiting` envelopes come back with the completion and are sent only then.
     pub append: Option<raft::Append>,
@@ -167,6 +233,14 @@ pub struct Effects {
     pub completions: Vec<(u16, Completion)>,
     /// For the bulk worker.
     pub read_log: Vec<raft::ReadLog>,
+    /// For the bulk worker, which answers with [`Input::SnapshotTaken`]. One at a time.
+    pub take_snapshot: Option<TakeSnapshot>,
+    /// For the bulk worker, which answers with [`Input::SnapshotFetched`]. One at a time.
+    pub fetch_snapshot: Option<FetchSnapshot>,
+    /// A list that a snapshot's has replaced; the bulk worker frees it when its readers have left (C-20).
+    pub retired: Option<Retired>,
+    /// A state that was fetched and is not needed; the bulk worker drops it, because that takes long.
+    pub discarded: Option<Box<Restored>>,
     /// Close these peers' connections; [`Input::Disconnected`] is expected afterwards.
     pub disconnect: Vec<NodeId>,
     /// For the text log: things an operator should know, each said once.
@@ -214,6 +288,13 @@ pub enum Completion {
         /// The view, ready to be read by every io thread.
         result: Result<ViewId, (Reason, Option<NodeId>)>,
     },
+    /// The snapshot that was asked for is durable, or why there is none. The request's credit comes back with it.
+    Snapshot {
+        /// Who waits for it.
+        reply_to: ReplyTo,
+        /// What it is.
+        result: Result<SnapshotFile, Reason>,
+    },
 }
 
 /// What became of a write (C-23).
@@ -242,6 +323,10 @@ impl Effects {
         self.messages.clear();
         self.completions.clear();
         self.read_log.clear();
+        self.take_snapshot = None;
+        self.fetch_snapshot = None;
+        self.retired = None;
+        self.discarded = None;
         self.disconnect.clear();
         self.warnings.clear();
         self.stop = None;
@@ -286,6 +371,8 @@ impl Settings {
             inflight_messages_max: 16,
             tail_bytes_max: 1 << 20,
             uncommitted_bytes_max: 4096,
+            snapshot_log_bytes_min: u64::MAX,
+            snapshot_state_percent: 0,
         }
     }
 }

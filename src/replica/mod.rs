@@ -26,6 +26,7 @@ mod pending;
 mod published;
 mod reads;
 mod requests;
+mod snapshots;
 mod views;
 
 use std::sync::Arc;
@@ -34,7 +35,10 @@ use protocol::format::{Format, Hello};
 use protocol::message::{Envelope, Message};
 use protocol::{Chain, ClusterId, Incarnation, LogTime, NodeId};
 
-pub use effects::{Completion, ConnectionId, Effects, Input, Recovered, ReplyTo, Request, Settings, Stop, WriteResult};
+pub use effects::{
+    Completion, ConnectionId, Effects, FetchSnapshot, Input, NotTaken, Recovered, ReplyTo, Request, Settings,
+    SnapshotFile, Stop, TakeSnapshot, WriteResult,
+};
 pub use formation::Refusal;
 pub use published::Published;
 
@@ -46,6 +50,7 @@ use parked::ParkedWrites;
 use pending::{End, Pending};
 use published::Numbers;
 use reads::Reads;
+use snapshots::Snapshots;
 use views::Views;
 
 /// The number of the append that stores the Format; raft's own begin above it.
@@ -65,6 +70,7 @@ pub struct Replica {
     parked: ParkedWrites,
     reads: Reads,
     views: Views,
+    snapshots: Snapshots,
     /// As of the last [`Replica::effects`].
     leader: Option<NodeId>,
     wall_clock: LogTime,
@@ -110,6 +116,7 @@ impl Replica {
             parked: ParkedWrites::default(),
             reads: Reads::default(),
             views: Views::default(),
+            snapshots: Snapshots::default(),
             leader: None,
             wall_clock: LogTime(0),
             published: Arc::new(Published::new(now)),
@@ -121,7 +128,7 @@ impl Replica {
         };
         if let Some(format) = recovered.format {
             replica.outbox.warnings = replica.formation.flag_warnings();
-            replica.join(now, &format, recovered.log);
+            replica.join(now, &format, recovered.log, recovered.snapshot);
         }
         replica
     }
@@ -162,6 +169,13 @@ impl Replica {
                     raft.step(now, raft::Input::LogRead(read));
                 }
             }
+            Input::SnapshotTaken(result) => self.snapshot_taken(now, result),
+            Input::SnapshotFetched(result) => self.snapshot_fetched(now, result),
+            Input::SnapshotServed { to, last } => {
+                if let Phase::Member(raft) = &mut self.phase {
+                    raft.snapshot_served(now, to, last);
+                }
+            }
         }
     }
 
@@ -174,6 +188,7 @@ impl Replica {
         } else {
             self.ask_reads(now);
             self.take_ready(now, effects);
+            self.take_snapshot_if_due(now, effects);
             self.settle_leadership(now, effects);
             self.answer_reads(now, effects);
         }
@@ -194,6 +209,7 @@ impl Replica {
             self.parked.next_deadline(),
             self.reads.next_deadline(),
             self.views.next_deadline(),
+            self.snapshots.next_deadline(),
         ];
         others.into_iter().fold(raft, Time::min)
     }
@@ -305,7 +321,7 @@ impl Replica {
     fn formatted(&mut self, now: Time) {
         let format = self.formation.stored().clone();
         let origin = Chain::origin(format.cluster);
-        self.join(now, &format, raft::Recovered::empty(origin));
+        self.join(now, &format, raft::Recovered::empty(origin), None);
         let ids: Vec<NodeId> = self.formation.connected_ids().collect();
         for id in ids.into_iter().filter(|id| self.formation.has_member(*id)) {
             if let Phase::Member(raft) = &mut self.phase {
@@ -314,7 +330,7 @@ impl Replica {
         }
     }
 
-    fn join(&mut self, now: Time, format: &Format, log: raft::Recovered) {
+    fn join(&mut self, now: Time, format: &Format, log: raft::Recovered, newest: Option<SnapshotFile>) {
         if !formation::names(format, self.settings.id, self.settings.incarnation) {
             let Settings { id, incarnation, .. } = self.settings;
             let text = format!(
@@ -324,8 +340,14 @@ impl Replica {
             self.outbox.stop = Some(Stop { exit_code: EXIT_REFUSED, text });
             return;
         }
+        assert_eq!(log.applied.id.index, self.store.applied(), "the state machine is where the snapshot ends");
+        let applied = log.applied;
         let mut raft = Raft::new(now, self.settings.raft(format), log);
         raft.set_wall_clock(self.wall_clock);
+        if let Some(file) = newest {
+            raft.snapshot_taken(applied, file.bytes);
+        }
+        self.snapshots = Snapshots::new(applied, newest);
         self.phase = Phase::Member(Box::new(raft));
         self.names_changed = true;
     }
@@ -340,7 +362,7 @@ impl Replica {
                 applied: self.store.applied(),
                 durable: raft.durable_index(),
                 keys: self.store.keys(),
-                paused: !self.parked.is_empty(),
+                paused: !self.parked.is_empty() || self.snapshot_holds_writes_back(),
             };
             self.published.set_numbers(now, &numbers);
         }

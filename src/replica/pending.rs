@@ -4,8 +4,9 @@
 //! |---|---|---|
 //! | the entry is applied | done, with the outcome | with the answer |
 //! | another term's entry is committed at its index | not executed: replaced | with the answer |
+//! | a snapshot that covers its index takes the state machine's place | unknown: leader changed | with the answer |
 //! | its leader steps down, and the index is not committed | unknown: leader changed | with the answer |
-//! | the deadline passes | unknown: deadline | later, by one of the three above |
+//! | the deadline passes | unknown: deadline | later, by one of the four above |
 
 use std::collections::VecDeque;
 
@@ -84,6 +85,17 @@ impl Pending {
         self.count -= 1;
         let committed = if write.term == id.term { Committed::Own } else { Committed::Other };
         Some(committed(write.end()))
+    }
+
+    /// The state machine has become that of a snapshot which ends at `index`: what waited up to there may be in it, or not.
+    pub(super) fn cover(&mut self, index: Index, ends: &mut Vec<End>) {
+        while self.base <= index && !self.slots.is_empty() {
+            self.base = self.base.next();
+            if let Some(write) = self.slots.pop_front().flatten() {
+                self.count -= 1;
+                ends.push(write.end());
+            }
+        }
     }
 
     /// The leader of everything above `commit` stepped down. What is committed waits on: its end will be known for certain.
@@ -188,6 +200,20 @@ mod tests {
         // The same node leads again and writes at an index that had been waited for.
         pending.push(id(3, 6), who(7), Time(300));
         assert_eq!(pending.pop(id(3, 6)), Some(Committed::Own(End::Answer(who(7)))));
+    }
+
+    #[test]
+    fn c23_what_a_snapshot_covers_ends_and_the_rest_waits_on() {
+        let mut pending = three();
+        let mut ends = Vec::new();
+        pending.cover(Index(7), &mut ends);
+        assert_eq!(ends, [End::Answer(who(1)), End::Answer(who(2))]);
+        assert_eq!(pending.pop(id(1, 8)), Some(Committed::Own(End::Answer(who(4)))));
+        ends.clear();
+        pending.cover(Index(100), &mut ends);
+        assert_eq!((ends.len(), pending.next_deadline()), (0, Time::NEVER));
+        pending.push(id(2, 101), who(9), Time(300));
+        assert_eq!(pending.pop(id(2, 101)), Some(Committed::Own(End::Answer(who(9)))));
     }
 
     #[test]

@@ -29,6 +29,7 @@ impl Replica {
                     self.read(now, reader, deadline);
                 }
             }
+            Request::TakeSnapshot { reply_to, deadline } => self.snapshot_asked(reply_to, deadline),
             Request::TouchView { view } => self.views.touched(now, view),
             Request::CloseView { view } => {
                 if self.views.closed(view) {
@@ -45,6 +46,7 @@ impl Replica {
         }
         self.expire_writes(now);
         self.expire_reads(now);
+        self.expire_askers(now);
         while let Some(view) = self.views.expired(now) {
             self.store.close_view(view);
         }

@@ -50,7 +50,7 @@ impl Rig {
                 seed: u64::from(id),
                 ..Settings::for_tests()
             };
-            let empty = Recovered { format: None, log: raft::Recovered::empty(Chain(0)) };
+            let empty = Recovered { format: None, log: raft::Recovered::empty(Chain(0)), snapshot: None };
             Replica::new(Time(0), settings, empty, Store::new())
         };
         let (replicas, cut) = ((0..n).map(replica).collect(), BTreeSet::new());
@@ -368,7 +368,7 @@ fn a_directory_whose_format_does_not_name_its_disk_is_refused() {
     let rig = Rig::formed(1);
     let format = rig.replicas[0].formation.format().cloned();
     let settings = Settings { incarnation: Incarnation(5), ..Settings::for_tests() };
-    let recovered = Recovered { format, log: raft::Recovered::empty(Chain(0)) };
+    let recovered = Recovered { format, log: raft::Recovered::empty(Chain(0)), snapshot: None };
     let mut replica = Replica::new(Time(0), settings, recovered, Store::new());
     let mut effects = Effects::default();
     replica.effects(Time(0), &mut effects);

@@ -24,6 +24,11 @@ impl Views {
         }
     }
 
+    /// All have ended with the state that they showed.
+    pub(super) fn clear(&mut self) {
+        self.open.clear();
+    }
+
     /// Returns whether it was open.
     pub(super) fn closed(&mut self, view: ViewId) -> bool {
         let before = self.open.len();

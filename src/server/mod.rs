@@ -189,6 +189,8 @@ fn replica_settings(config: &Config, meta: &wal::Meta) -> Result<replica::Settin
         inflight_messages_max: limits::PEER_INFLIGHT_MESSAGES_MAX,
         tail_bytes_max: limits::RAFT_TAIL_BYTES_MAX,
         uncommitted_bytes_max: limits::RAFT_UNCOMMITTED_BYTES_MAX,
+        snapshot_log_bytes_min: u64::MAX,
+        snapshot_state_percent: limits::SNAPSHOT_STATE_PERCENT,
     })
 }
 
@@ -207,6 +209,7 @@ fn to_raft(found: wal::Recovered) -> replica::Recovered {
             last_log_time: found.last_log_time,
             tail: found.tail,
         },
+        snapshot: None,
     }
 }
 

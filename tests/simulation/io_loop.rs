@@ -166,6 +166,7 @@ impl IoLoop {
     pub fn complete(&mut self, completion: Completion, published: &Published, out: &mut Vec<Outgoing>) {
         match completion {
             Completion::Credit(credits) => self.give_back(credits),
+            Completion::Snapshot { .. } => unreachable!("no client asks for a snapshot"),
             Completion::View { token, result } => {
                 self.give_back(1);
                 let scan = self.scans.remove(&token).expect("each view is answered once");

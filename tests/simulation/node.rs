@@ -70,7 +70,7 @@ impl Node {
         let store = Store::new();
         let io = IoLoop::new(store.reader(), profile.credits);
         let log_reader = wal.reader();
-        let recovered = Recovered { format: found.meta.format.clone(), log: log_of(found) };
+        let recovered = Recovered { format: found.meta.format.clone(), log: log_of(found), snapshot: None };
         self.process = Some(Process {
             replica: Replica::new(now, settings, recovered, store),
             wal,
@@ -138,6 +138,8 @@ impl Node {
             inflight_messages_max: profile.inflight_messages,
             tail_bytes_max: profile.tail_bytes,
             uncommitted_bytes_max: profile.uncommitted_bytes,
+            snapshot_log_bytes_min: u64::MAX,
+            snapshot_state_percent: 0,
         }
     }
 }

@@ -284,6 +284,17 @@ impl IoLoop {
                     }
                     self.desk.put_back(reads);
                 }
+                Completion::Snapshot { reply_to, result } => {
+                    self.desk.credits += 1;
+                    let ReplyTo { connection, request, .. } = reply_to;
+                    let key = Key { slot: connection.slot, generation: connection.generation };
+                    if let Some(client) = self.clients.get_mut(key) {
+                        client.in_flight -= 1;
+                        let out = client.connection.outgoing.out();
+                        replies::snapshot(out, request, self.desk.config.id, result, &self.desk.published);
+                        self.note_unsent(key);
+                    }
+                }
                 Completion::View { token, result } => {
                     if let Some(read) = self.desk.opened(token) {
                         self.answer_scan(read, result);

@@ -1,10 +1,12 @@
 //! Answers in the protocol's words.
 
-use protocol::reply::{Effect, LeaderHint, Page, Reason, Reply, ReplyBody, ReplyHeader, Status, Versioned};
+use protocol::reply::{
+    Effect, LeaderHint, Page, Reason, Reply, ReplyBody, ReplyHeader, Status, TakenSnapshot, Versioned,
+};
 use protocol::{Index, NodeId, RequestId};
 
 use crate::kv::Outcome;
-use crate::replica::{Published, WriteResult};
+use crate::replica::{Published, SnapshotFile, WriteResult};
 
 /// An answer without a value.
 struct Plain<'a> {
@@ -87,6 +89,23 @@ pub(super) fn value(out: &mut Vec<u8>, request: RequestId, found: Option<Version
 /// A page of a scan as of `revision`.
 pub(super) fn page(out: &mut Vec<u8>, request: RequestId, page: Page<'_>, revision: Index) {
     body(out, request, revision, ReplyBody::Page(page));
+}
+
+/// A snapshot was taken, or why not.
+pub(super) fn snapshot(
+    out: &mut Vec<u8>,
+    request: RequestId,
+    node: NodeId,
+    result: Result<SnapshotFile, Reason>,
+    published: &Published,
+) {
+    match result {
+        Ok(SnapshotFile { position, bytes }) => {
+            let taken = TakenSnapshot { node, last: position.id, bytes };
+            body(out, request, position.id.index, ReplyBody::Snapshot(taken));
+        }
+        Err(reason) => not_executed(out, request, reason, None, published),
+    }
 }
 
 /// 200 with a body.
