@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "a configuration is a file of a machine")]
 
 mod commands;
+mod logging;
 mod machine;
 mod settings;
 mod source;
@@ -18,6 +19,7 @@ use protocol::format::Member;
 use protocol::{Incarnation, NodeId};
 
 pub use commands::{run, ConfigCommand};
+pub use logging::LogSinks;
 pub use settings::Settings;
 pub use source::{Origin, ServeArgs};
 pub use value::{Listen, Millis, Peers, Size};
@@ -97,8 +99,7 @@ fn check(typed: &Typed) -> Result<Config, ConfigError> {
         credits: bounded(typed, "credits", credits, limits::CREDITS_MIN, limits::CREDITS_MAX)?,
         pool_bytes: size(typed, "pool-bytes", settings.pool_bytes, limits::POOL_BYTES)? as usize,
         name: settings.name.clone().unwrap_or_default(),
-        log_filter: settings.log.clone().unwrap_or_else(|| "info".to_owned()),
-        log_file: settings.log_file.as_ref().map(|file| for_node(file, id)),
+        logging: logging::options(typed, id)?,
         members,
         warnings,
     })

@@ -77,8 +77,42 @@ pub const CREDITS_MIN: u32 = 16;
 pub const CREDITS_MAX: u32 = 1024 * 1024;
 /// Memory for read buffers of clients, all io threads together.
 pub const POOL_BYTES: SizeLimits = SizeLimits { min: 8 << 20, default: 64 << 20, max: 64 << 30 };
-/// Lines that wait for the log's writer; beyond, they are dropped and counted. About 2 MiB of text.
+
+// --- logging ---
+
+/// Lines that wait for the logging thread; beyond, they are dropped and counted. 4 MiB of slots; 32 MiB if all are of the
+/// longest.
 pub const LOG_LINES_QUEUED_MAX: usize = 8 * 1024;
+/// Lines up to here, with their names, lie in the queue's slots, in bytes; handing over a longer one allocates.
+pub const LOG_SHORT_LINE_BYTES: usize = 480;
+/// Where a message is cut, in bytes.
+pub const LOG_MESSAGE_BYTES_MAX: usize = 4 * 1024;
+/// Where the name of a thread, logger, module or file is cut, in bytes; its length is one byte.
+pub const LOG_NAME_BYTES_MAX: usize = 255;
+/// Laid-out lines of one sink that are written together, in bytes.
+pub const LOG_WRITE_BYTES: usize = 64 * 1024;
+/// How often a log's file is looked at, and how soon what failed is tried again, in milliseconds.
+pub const LOG_TICK_MS: u64 = 1_000;
+/// A message that repeats is told with its count after so long, in milliseconds, if nothing else is said before.
+pub const LOG_REPEAT_MS: u64 = 5_000;
+/// How often standard error is told that a log's file still fails, in milliseconds.
+pub const LOG_COMPLAINT_MS: u64 = 60_000;
+/// Sinks of one log.
+pub const LOG_SINKS_MAX: usize = 8;
+/// Rotated files that stay, unless said otherwise.
+pub const LOG_FILES_KEPT: usize = 8;
+/// Most rotated files that can be asked for: they are listed at each rotation.
+pub const LOG_FILES_KEPT_MAX: usize = 1_000;
+/// Size at which a log's file is rotated; the default is the one of a file that names none.
+pub const LOG_ROTATE_BYTES: SizeLimits = SizeLimits { min: 4 << 10, default: 64 << 20, max: 1 << 40 };
+/// Directives of a filter, and their bytes; also of one that a client sends.
+pub const LOG_DIRECTIVES_MAX: usize = 64;
+/// Bytes of a filter.
+pub const LOG_FILTER_BYTES_MAX: usize = 1024;
+/// Bytes of a pattern.
+pub const LOG_PATTERN_BYTES_MAX: usize = 1024;
+/// Widest field of a pattern.
+pub const LOG_FIELD_WIDTH_MAX: usize = 128;
 
 // replica
 

@@ -31,7 +31,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "replica", "exit", "sabotage",
         ],
     ),
-    ("config", &["protocol", "limits", "time", "exit", "server"]),
+    ("config", &["protocol", "limits", "time", "exit", "logging", "server"]),
     ("main", &["config", "logging", "server", "protocol", "limits", "cli", "client", "bench"]),
     ("client", &["protocol"]),
     ("cli", &["protocol", "client"]),

@@ -84,6 +84,8 @@ kinds! {
     Status = 0x30, "STATUS";
     /// [`crate::request::Request::TakeSnapshot`].
     SnapshotTake = 0x31, "SNAPSHOT_TAKE";
+    /// [`crate::request::Request::LogLevel`].
+    LogLevel = 0x32, "LOG_LEVEL";
     /// [`crate::reply::Reply`].
     Reply = 0x80, "REPLY";
     /// [`crate::message::Message::PreVote`].

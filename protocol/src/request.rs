@@ -65,6 +65,8 @@ pub enum Request<'a> {
     Status,
     /// The asked node is to take a snapshot of its own state now; answered when that is durable.
     TakeSnapshot,
+    /// What the asked node logs, and changes of it. The answer is a message: the filter in force.
+    LogLevel(LogLevel<'a>),
 }
 
 /// A decoded request frame.
@@ -95,4 +97,15 @@ pub struct Scan<'a> {
     pub keys_only: bool,
     /// Only count: the reply has no keys, and covers the whole range in one page where it can.
     pub count_only: bool,
+}
+
+/// What is to become of the filter of a node's text log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel<'a> {
+    /// Nothing; only show it.
+    Show,
+    /// These directives (`info,raft=debug`) replace those for the same names; the others stay.
+    Change(&'a str),
+    /// Back to what the node was started with.
+    Reset,
 }

@@ -3,7 +3,7 @@
 mod common;
 
 use bytes::Bytes;
-use common::{chained, raw_frame, Refused, Sample, MAX};
+use common::{chained, raw_frame, OwnedRequest, Refused, Sample, MAX};
 use raftkv_protocol::command::Command;
 use raftkv_protocol::error::{DecodeError, FrameError};
 use raftkv_protocol::format::Hello;
@@ -278,6 +278,19 @@ fn a_snapshot_covers_something_of_its_senders_past() {
     assert_eq!(damaged(&offer, |p| p[48] = 0), decode_error(nothing));
     let newer = DecodeError::Term { from: Term(0), to: Term(5), received: Term(6) };
     assert_eq!(damaged(&offer, |p| p[40] = 6), decode_error(newer));
+}
+
+#[test]
+fn a_log_level_says_what_is_wrong() {
+    let header = RequestHeader::default();
+    let encode = |request| Sample::Request(header, request).encode();
+    let change = encode(OwnedRequest::ChangeLogLevel("raft=debug".to_owned()));
+    let action = |value| decode_error(DecodeError::Value { field: "log level action", value });
+    assert_eq!(damaged(&change, |p| p[32] = 3), action(3));
+    assert_eq!(damaged(&change, |p| p[32] = 0), decode_error(DecodeError::Reserved("filter")));
+    assert_eq!(damaged(&change, |p| p[33] = 1), decode_error(DecodeError::Reserved("log level reserved")));
+    assert_eq!(damaged(&change, |p| p[40] = 0xff), decode_error(DecodeError::Utf8("filter")));
+    assert_eq!(damaged(&change, |p| p[36] = 0xff), decode_error(DecodeError::Truncated("filter")));
 }
 
 #[test]

@@ -185,6 +185,13 @@ fn requests() -> Vec<(&'static str, &'static str, Sample)> {
         ("close_view", "Close view (0xb007, 42, 3).", request(OwnedRequest::CloseView(view))),
         ("status", "The asked node's status.", request(OwnedRequest::Status)),
         ("snapshot_take", "Take a snapshot of the asked node's state.", request(OwnedRequest::TakeSnapshot)),
+        ("log_level_show", "The asked node's log filter.", request(OwnedRequest::ShowLogLevel)),
+        (
+            "log_level_change",
+            "From now on, its rooms raft and wal log at debug and at warn.",
+            request(OwnedRequest::ChangeLogLevel("raft=debug,wal=warn".to_owned())),
+        ),
+        ("log_level_reset", "Back to what it was started with.", request(OwnedRequest::ResetLogLevel)),
     ]
 }
 

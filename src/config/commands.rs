@@ -6,7 +6,7 @@ use serde_json::{json, Map, Value};
 use super::source::{Origin, ServeArgs, Typed};
 use super::template::{descriptions, template, toml_value};
 use super::value::{Peers, Setting as _};
-use super::{check, ConfigError};
+use super::{check, for_node, ConfigError};
 use crate::server::Config;
 
 /// What can be done with settings, without a server.
@@ -85,7 +85,7 @@ fn effective(typed: &Typed, config: &Config) -> Vec<Effective> {
             }
             "advertise-client" => Some(own.client_address.clone()),
             "advertise-peer" => Some(own.peer_address.clone()),
-            "log-file" => config.log_file.as_ref().map(|file| file.display().to_string()),
+            "log-file" => typed.settings.log_file.as_ref().map(|file| for_node(file, config.id).display().to_string()),
             _ => typed_value.or_else(|| description.default_value().map(str::to_owned)),
         };
         Effective { origin: typed.origin(&key), key, value }

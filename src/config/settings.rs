@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::logging::LogSinks;
 use super::value::{Listen, Millis, Peers, Setting, Size};
 
 /// Declares the settings, and the operations that need to name them all.
@@ -85,12 +86,21 @@ settings! {
     /// Listen on other than loopback addresses although nothing is encrypted or authenticated [default: false]
     #[arg(long, env = "RAFTKV_INSECURE", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     insecure: bool,
-    /// What to log: error, warn, info, debug, trace, or a filter such as `info,raftkv::raft=debug` [default: info]
+    /// What to log: error, warn, info, debug, trace, or a filter such as `info,raft=debug` [default: info]
     #[arg(long, env = "RAFTKV_LOG", value_name = "FILTER")]
     log: String,
     /// Log to this file instead of standard error. {id} stands for the node's number
     #[arg(long, env = "RAFTKV_LOG_FILE", value_name = "FILE")]
     log_file: PathBuf,
+    /// Where to log, each with options: console,level=L,json and file=FILE,level=L,json,rotate=64MiB (or hour, or day),keep=8,gzip [default: console]
+    #[arg(long, env = "RAFTKV_LOG_SINKS", value_name = "SINK,...")]
+    log_sinks: LogSinks,
+    /// A line's layout: strftime's codes, %{level} %{thread} %{file} %{line} %{module} %{logger} %{message} [default: time, level, thread, logger, message]
+    #[arg(long, env = "RAFTKV_LOG_PATTERN", value_name = "TEXT")]
+    log_pattern: String,
+    /// Write the log in the thread that logs, and let it wait [default: false]
+    #[arg(long, env = "RAFTKV_LOG_SYNC", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    log_sync: bool,
     /// Size of one file of the log [default: 16MiB]
     #[arg(long, env = "RAFTKV_SEGMENT_BYTES", value_name = "SIZE")]
     segment_bytes: Size,

@@ -27,6 +27,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("advertise-client", "127.0.0.1:7400"),
     ("advertise-peer", "127.0.0.1:7401"),
     ("log-file", "/var/log/raftkv/node-{id}.log"),
+    ("log-pattern", "%Y-%m-%dT%H:%M:%S.%6fZ %{level:5} %{thread} %{logger}: %{message}"),
 ];
 
 /// What a file cannot do without: these lines are to be edited.

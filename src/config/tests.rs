@@ -2,6 +2,7 @@
 use clap::{Args, CommandFactory, Parser};
 
 use super::*;
+use crate::logging::Sink;
 
 #[derive(Parser)]
 struct Serve {
@@ -157,7 +158,7 @@ fn the_same_file_serves_all_nodes() {
     let list = "0=192.0.2.1:7400/192.0.2.1:7401,1=127.0.0.1:7410/127.0.0.1:7411,2=192.0.2.3:7420/192.0.2.3:7421";
     let config = in_file(&format!("peers = \"{list}\"\ndata = \"d/{{id}}\"\nlog-file = \"l-{{id}}\"")).expect("node 1");
     assert_eq!((config.id, config.data.as_path()), (NodeId(1), Path::new("d/1")));
-    assert_eq!(config.log_file.as_deref(), Some(Path::new("l-1")));
+    assert_eq!(config.logging.sinks, [Sink::file("l-1".into())]);
     let several = in_file(&format!("peers = \"{THREE}\"\ndata = \"d\"")).expect_err("which one?");
     assert!(several.contains("nodes 0, 1, 2 of --peers have addresses of this machine"), "{several}");
     let nobody = in_file("peers = \"0=192.0.2.1:1/192.0.2.1:2\"\ndata = \"d\"").expect_err("none");

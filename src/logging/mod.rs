@@ -1,76 +1,87 @@
-//! The asynchronous sink behind `log` and `env_logger`'s filters: a thread that logs formats its line, hands it to a
-//! bounded queue and goes on; one writer thread writes. When the queue is full the line is dropped and counted, and the
-//! writer says how many are missing. Nothing here ever blocks the thread that logs.
+//! The text log: behind `log` and `env_logger`, in front of several sinks.
 //!
-//! `flush` waits, for a bounded time, until everything logged before it is written: the end of a process calls it, and
-//! so does the hook that turns a panic in any thread into exit code 70.
-#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "the sink has a clock, a thread and a file")]
+//! ```text
+//!  any thread                                             the logging thread
+//!  log::info!(..) -> env_logger of this thread: its       pops, joins repeated lines, lays each line out
+//!    filter, its buffer; Target::Pipe -> queue.push  ==>  for each sink (pattern or JSON), writes, rotates
+//! ```
+//!
+//! `env_logger` filters and formats the message; its pipe is a slot of a bounded queue. A thread that logs never waits: a
+//! full queue drops the line and counts it, and the count is itself logged. Each thread has its own `env_logger`, so that
+//! not even the pipe's mutex is shared; when the levels change, each thread makes itself a new one. A line of usual length
+//! costs the calling thread no allocation.
+//!
+//! `flush` waits, for a bounded time, until everything logged before it is written: the end of a process calls it, the
+//! hook that turns a panic in any thread into exit code 70, and the handler of fatal signals.
+#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "the sink has a clock, a thread and files")]
 
-mod line;
+mod compress;
+mod end;
+mod file;
+mod filter;
+mod front;
+mod options;
+mod pattern;
+mod queue;
+mod record;
+mod rotated;
+mod sinks;
 mod writer;
 
-use std::cell::RefCell;
-use std::io::Write as _;
-use std::path::PathBuf;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::OnceLock;
-use std::time::Duration;
-use std::{fmt, io};
+use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crossbeam_channel::{bounded, Sender};
-use log::{Log, Metadata, Record};
+pub use end::{end_process, end_process_at_once, exit_on_fatal_signals, exit_on_panic, flush_in_signal_handler, say};
+pub use filter::{Filter, FilterError};
+pub use options::{Form, Options, Output, Rotation, Sink};
+pub use pattern::{Pattern, PatternError};
 
-use crate::{exit, limits};
+use front::{Front, Route};
+use queue::Queue;
+use sinks::Sinks;
 
-/// Where lines go.
-#[derive(Clone, Debug)]
-pub enum Target {
-    /// Standard error.
-    Console,
-    /// Appended to this file.
-    File(PathBuf),
+/// The process's logger. Leaked by being static: threads may log until the last moment.
+static FRONT: OnceLock<Front> = OnceLock::new();
+
+/// What the log counts about itself.
+struct Counters {
+    /// Lines that were handed to the sinks.
+    lines: AtomicU64,
+    /// Lines dropped because the queue was full.
+    dropped: AtomicU64,
+    /// Lines that a sink could not write.
+    lost: AtomicU64,
+    /// Operations on a sink that failed: writing, opening, rotating, compressing.
+    failures: AtomicU64,
 }
 
-/// How to log.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// As `env_logger` reads it: `info`, `info,raftkv::raft=debug`, ...
-    pub filter: String,
-    /// Where lines go.
-    pub target: Target,
-}
+static COUNTERS: Counters = Counters {
+    lines: AtomicU64::new(0),
+    dropped: AtomicU64::new(0),
+    lost: AtomicU64::new(0),
+    failures: AtomicU64::new(0),
+};
 
-/// What travels to the writer.
-enum Message {
-    /// One line with its end.
-    Line(String),
-    /// Answered once everything before it is written.
-    Flush(Sender<()>),
-}
-
-/// What `log`'s macros reach.
-struct Sink {
-    filter: env_logger::Logger,
-    queue: Sender<Message>,
-}
-
-static SINK: OnceLock<Sink> = OnceLock::new();
-static DROPPED: AtomicU64 = AtomicU64::new(0);
-
-/// Starts the writer thread and makes it the process's logger. The first call counts; later ones change nothing.
+/// Opens the sinks, starts the logging thread (unless the log is synchronous) and makes this the process's logger. The
+/// first call counts; later ones change nothing.
 pub fn start(options: Options) -> io::Result<()> {
-    if SINK.get().is_some() {
+    if FRONT.get().is_some() {
         return Ok(());
     }
-    let output = writer::Output::open(&options.target)?;
-    let (queue, lines) = bounded(limits::LOG_LINES_QUEUED_MAX);
-    std::thread::Builder::new().name("log".to_owned()).spawn(move || writer::run(output, &lines))?;
-    let filter = env_logger::Builder::new().parse_filters(&options.filter).build();
-    let level = filter.filter();
-    if SINK.set(Sink { filter, queue }).is_ok() {
-        let sink = SINK.get().expect("just set");
-        if log::set_logger(sink).is_ok() {
-            log::set_max_level(level);
+    let Options { filter, sinks, pattern, synchronous } = options;
+    let level = sinks.iter().map(|sink| sink.level).max().unwrap_or(log::LevelFilter::Off);
+    let sinks = Sinks::open(sinks, pattern, now())?;
+    let route = if synchronous {
+        Route::Direct(Mutex::new(sinks))
+    } else {
+        Route::Queue(writer::start(Queue::new(crate::limits::LOG_LINES_QUEUED_MAX), sinks)?)
+    };
+    if FRONT.set(Front::new(route, filter, level)).is_ok() {
+        let front = FRONT.get().expect("just set");
+        if log::set_logger(front).is_ok() {
+            front.apply_level();
         }
     }
     Ok(())
@@ -78,72 +89,65 @@ pub fn start(options: Options) -> io::Result<()> {
 
 /// Lines dropped so far because the queue was full.
 pub fn dropped() -> u64 {
-    DROPPED.load(Ordering::Relaxed)
+    COUNTERS.dropped.load(Ordering::Relaxed)
+}
+
+/// What the log counts about itself, by the names of the metrics.
+pub fn counters() -> [(&'static str, u64); 4] {
+    let Counters { lines, dropped, lost, failures } = &COUNTERS;
+    [("log_lines", lines), ("log_lines_dropped", dropped), ("log_lines_lost", lost), ("log_failures", failures)]
+        .map(|(name, count)| (name, count.load(Ordering::Relaxed)))
+}
+
+/// The filter in force.
+pub fn filter() -> Filter {
+    FRONT.get().map(Front::filter).unwrap_or_default()
+}
+
+/// Changes levels from now on: directives of `text` replace those for the same names, the others stay. Gives the filter
+/// that is in force now.
+pub fn change_filter(text: &str) -> Result<Filter, FilterError> {
+    let change: Filter = text.parse()?;
+    match FRONT.get() {
+        Some(front) => front.change(|filter| filter.with(&change)),
+        None => Ok(change),
+    }
+}
+
+/// Goes back to the filter that the log was started with, and gives it.
+pub fn reset_filter() -> Filter {
+    FRONT.get().map(Front::reset).unwrap_or_default()
+}
+
+/// Opens all files anew, soon: somebody has moved them away (SIGHUP).
+pub fn reopen() {
+    match FRONT.get().map(Front::route) {
+        Some(Route::Queue(queue)) => queue.ask_to_reopen(),
+        Some(Route::Direct(sinks)) => sinks.lock().unwrap_or_else(|held| held.into_inner()).reopen(now()),
+        None => {}
+    }
 }
 
 /// Waits until everything logged so far is written, at most `patience`. True if it was.
 pub fn flush(patience: Duration) -> bool {
-    let Some(sink) = SINK.get() else { return true };
-    let (done, wait) = bounded(1);
-    sink.queue.send_timeout(Message::Flush(done), patience).is_ok() && wait.recv_timeout(patience).is_ok()
-}
-
-/// From here on, a panic in any thread prints where and why, flushes the log and ends the process with exit code 70:
-/// a thread of a server that is gone without the others noticing is worse than no server.
-pub fn exit_on_panic() {
-    std::panic::set_hook(Box::new(|panic| {
-        let thread = std::thread::current();
-        let name = thread.name().unwrap_or("?");
-        say(format_args!("thread `{name}` stopped on an impossible state: {panic}"));
-        if std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0") {
-            say(format_args!("{}", std::backtrace::Backtrace::force_capture()));
-        }
-        end_process(exit::IMPOSSIBLE);
-    }));
-}
-
-/// The process's last words, straight to standard error; nobody may be there to read them.
-pub fn say(words: fmt::Arguments<'_>) {
-    let _ = writeln!(io::stderr(), "raftkv: {words}");
-}
-
-/// Ends the process at once, with what was logged written if that is possible within a moment. No destructor runs.
-pub fn end_process(code: i32) -> ! {
-    flush(Duration::from_millis(200));
-    end_process_at_once(code)
-}
-
-/// Ends the process at once: what was logged and not written yet is lost, and so is everything else in memory (C-6).
-pub fn end_process_at_once(code: i32) -> ! {
-    // SAFETY: `_exit` ends the process without running anything of ours; it has no precondition.
-    unsafe { libc::_exit(code) }
-}
-
-impl Log for Sink {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        self.filter.enabled(metadata)
-    }
-
-    fn log(&self, record: &Record<'_>) {
-        if self.filter.matches(record) && self.queue.try_send(Message::Line(line::format(record))).is_err() {
-            DROPPED.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    fn flush(&self) {
-        flush(Duration::from_secs(1));
+    match FRONT.get().map(Front::route) {
+        Some(Route::Queue(queue)) => queue.flush(patience),
+        Some(Route::Direct(sinks)) => match sinks.try_lock() {
+            Ok(mut sinks) => {
+                sinks.finish(now());
+                true
+            }
+            Err(_) => false,
+        },
+        None => true,
     }
 }
 
-thread_local! {
-    /// This thread's name, looked up once.
-    static THREAD: RefCell<Option<String>> = const { RefCell::new(None) };
+/// Nanoseconds since the Unix epoch.
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// The name under which this thread's lines appear.
-fn with_thread_name<R>(use_name: impl FnOnce(&dyn fmt::Display) -> R) -> R {
-    THREAD.with_borrow_mut(|name| {
-        let name = name.get_or_insert_with(|| std::thread::current().name().unwrap_or("?").to_owned());
-        use_name(name)
-    })
-}
+#[cfg(test)]
+mod tests;

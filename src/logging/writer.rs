@@ -1,61 +1,47 @@
 //! The thread that writes: the only one that waits for a terminal or a file.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
 
-use crossbeam_channel::Receiver;
+use log::Level;
 
-use super::{Message, Target};
+use super::queue::Queue;
+use super::record::Line;
+use super::sinks::Sinks;
+use crate::limits;
 
-/// Where the lines end up. Rotation belongs here.
-pub(super) enum Output {
-    /// Standard error.
-    Console(io::Stderr),
-    /// An opened file.
-    File(File),
+/// Starts the thread.
+pub(super) fn start(queue: Queue, sinks: Sinks) -> io::Result<Arc<Queue>> {
+    let queue = Arc::new(queue);
+    let own = Arc::clone(&queue);
+    std::thread::Builder::new().name("log".to_owned()).spawn(move || run(&own, sinks))?;
+    Ok(queue)
 }
 
-impl Output {
-    pub(super) fn open(target: &Target) -> io::Result<Output> {
-        match target {
-            Target::Console => Ok(Output::Console(io::stderr())),
-            Target::File(path) => Ok(Output::File(OpenOptions::new().create(true).append(true).open(path)?)),
+/// Writes for as long as the process lives: whatever is queued goes out in as few writes as its sinks allow.
+fn run(queue: &Queue, mut sinks: Sinks) {
+    queue.attach();
+    let mut dropped_before = super::dropped();
+    loop {
+        if queue.take_reopen() {
+            sinks.reopen(super::now());
         }
-    }
-
-    /// A line that cannot be written is lost: there is nobody left to tell.
-    fn write(&mut self, lines: &[u8]) {
-        let _ = match self {
-            Output::Console(stderr) => stderr.write_all(lines),
-            Output::File(file) => file.write_all(lines),
-        };
-    }
-}
-
-/// Writes until every sender is gone: whatever is queued goes out in one write.
-pub(super) fn run(mut output: Output, queue: &Receiver<Message>) {
-    let mut lines = String::new();
-    let mut dropped_before = 0;
-    while let Ok(first) = queue.recv() {
-        lines.clear();
-        let mut flushed = Vec::new();
-        for message in std::iter::once(first).chain(queue.try_iter()).take(1024) {
-            match message {
-                Message::Line(line) => lines.push_str(&line),
-                Message::Flush(done) => flushed.push(done),
+        for _ in 0..queue.len_max() {
+            let Some(slot) = queue.pop() else { break };
+            if let Some(line) = Line::decode(slot.bytes()) {
+                sinks.line(&line);
             }
         }
-        let dropped = super::dropped();
+        let (now, dropped) = (super::now(), super::dropped());
         if dropped > dropped_before {
-            lines.push_str(&format!(
-                "({} lines dropped: more was logged than could be written)\n",
-                dropped - dropped_before
-            ));
+            let lost = dropped - dropped_before;
+            sinks.notice(now, Level::Warn, &format!("{lost} lines dropped: more was logged than could be written"));
             dropped_before = dropped;
         }
-        output.write(lines.as_bytes());
-        for done in flushed {
-            let _ = done.try_send(()); // whoever waits may have given up
-        }
+        sinks.tick(now);
+        sinks.write();
+        queue.swept();
+        queue.sleep(Duration::from_millis(limits::LOG_TICK_MS));
     }
 }

@@ -73,7 +73,7 @@ pub fn serve(config: Config) -> i32 {
     system::exit_on_unreadable_map();
     match start(config) {
         Ok(server) => {
-            let signal = signals.wait();
+            let signal = signals.wait_for_end(logging::reopen);
             info!("stopping on {}", system::signal_name(signal));
             server.stop();
             logging::flush(std::time::Duration::from_secs(1));
@@ -141,10 +141,10 @@ fn clients_max(files: usize, io_threads: u16) -> usize {
 }
 
 fn start_logging(config: &Config) -> Result<(), StartError> {
-    let target = config.log_file.clone().map_or(logging::Target::Console, logging::Target::File);
-    logging::start(logging::Options { filter: config.log_filter.clone(), target })
+    logging::start(config.logging.clone())
         .map_err(|error| StartError { exit_code: exit::IO, text: format!("cannot log: {error}") })?;
     logging::exit_on_panic();
+    logging::exit_on_fatal_signals();
     config.warnings.iter().for_each(|warning| warn!("{warning}"));
     Ok(())
 }

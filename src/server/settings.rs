@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use protocol::format::Member;
 use protocol::NodeId;
 
+use crate::logging;
 use crate::time::Span;
 
 /// A valid configuration. Nothing behind this point asks again.
@@ -31,10 +32,8 @@ pub struct Config {
     pub election_timeout_min: Span,
     /// The leader's interval.
     pub heartbeat: Span,
-    /// Filter for the log's lines.
-    pub log_filter: String,
-    /// Where they go; none = standard error.
-    pub log_file: Option<PathBuf>,
+    /// How to log.
+    pub logging: logging::Options,
     /// Size of a segment.
     pub segment_bytes: u64,
     /// Longest key.

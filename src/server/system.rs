@@ -53,13 +53,13 @@ pub(super) fn raise_file_limit() -> usize {
     }
 }
 
-/// Signals that end the server, blocked in every thread so that only [`Signals::wait`] takes them.
+/// Signals for the server, blocked in every thread so that only [`Signals::wait_for_end`] takes them.
 pub(super) struct Signals {
     set: libc::sigset_t,
 }
 
 impl Signals {
-    /// Blocks SIGTERM and SIGINT for this thread and those that it starts, and ignores SIGPIPE. Call before any thread
+    /// Blocks SIGTERM, SIGINT and SIGHUP for this thread and those that it starts, and ignores SIGPIPE. Call before any thread
     /// is started.
     pub(super) fn block() -> Signals {
         let mut set = MaybeUninit::<libc::sigset_t>::uninit();
@@ -68,6 +68,7 @@ impl Signals {
             libc::sigemptyset(set.as_mut_ptr());
             libc::sigaddset(set.as_mut_ptr(), libc::SIGTERM);
             libc::sigaddset(set.as_mut_ptr(), libc::SIGINT);
+            libc::sigaddset(set.as_mut_ptr(), libc::SIGHUP);
             libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut());
             libc::signal(libc::SIGPIPE, libc::SIG_IGN);
             set.assume_init()
@@ -75,8 +76,17 @@ impl Signals {
         Signals { set }
     }
 
-    /// Sleeps until one of them arrives, and says which.
-    pub(super) fn wait(&self) -> i32 {
+    /// Sleeps until SIGTERM or SIGINT arrives, and says which; each SIGHUP until then is `on_hangup`'s.
+    pub(super) fn wait_for_end(&self, on_hangup: impl Fn()) -> i32 {
+        loop {
+            match self.wait() {
+                libc::SIGHUP => on_hangup(),
+                signal => return signal,
+            }
+        }
+    }
+
+    fn wait(&self) -> i32 {
         let mut signal = 0;
         // SAFETY: the set is initialised, and `signal` is valid for one integer.
         let error = unsafe { libc::sigwait(&self.set, &mut signal) };
@@ -91,6 +101,7 @@ pub(super) fn exit_on_unreadable_map() {
     extern "C" fn handler(_: libc::c_int) {
         const WORDS: &[u8] =
             b"raftkv: a page of the mapped log cannot be read (SIGBUS): the disk failed, or the file was cut\n";
+        crate::logging::flush_in_signal_handler();
         // SAFETY: write and _exit are async-signal-safe; the words are static.
         unsafe {
             libc::write(libc::STDERR_FILENO, WORDS.as_ptr().cast(), WORDS.len());
@@ -108,7 +119,7 @@ pub(super) fn exit_on_unreadable_map() {
     }
 }
 
-/// The name of a signal that [`Signals::wait`] may return.
+/// The name of a signal that [`Signals::wait_for_end`] may return.
 pub(super) fn signal_name(signal: i32) -> &'static str {
     match signal {
         libc::SIGTERM => "SIGTERM",

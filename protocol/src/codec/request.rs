@@ -10,12 +10,14 @@ use crate::frame::{self, Frame, Out, HEADER_BYTES};
 use crate::ids::{Index, RequestId, Sequence, SessionId};
 use crate::kind::{Group, Kind};
 use crate::request::{
-    Incoming, ReadMode, Request, RequestHeader, Scan, ViewId, REQUEST_HEADER_BYTES, WRITE_HEAD_BYTES,
+    Incoming, LogLevel, ReadMode, Request, RequestHeader, Scan, ViewId, REQUEST_HEADER_BYTES, WRITE_HEAD_BYTES,
 };
 use crate::wire::{bytes_len, put_bytes, Fields};
 
 /// Bytes of a view id.
 pub(crate) const VIEW_BYTES: usize = 24;
+/// Bytes of a LOG_LEVEL before its filter.
+const LOG_LEVEL_FIXED_BYTES: usize = 4;
 /// Bytes of a scan before its keys.
 const SCAN_FIXED_BYTES: usize = 8 + VIEW_BYTES;
 
@@ -70,6 +72,7 @@ impl<'a> Request<'a> {
             Self::CloseView(_) => Kind::CloseView,
             Self::Status => Kind::Status,
             Self::TakeSnapshot => Kind::SnapshotTake,
+            Self::LogLevel(_) => Kind::LogLevel,
         }
     }
 
@@ -88,6 +91,7 @@ impl<'a> Request<'a> {
                 Self::Scan(scan) => scan.encode(out),
                 Self::CloseView(view) => view.encode(out),
                 Self::Status | Self::TakeSnapshot => {}
+                Self::LogLevel(wanted) => wanted.encode(out),
             }
         });
     }
@@ -110,6 +114,7 @@ impl<'a> Request<'a> {
             Kind::CloseView => Self::CloseView(ViewId::decode(&mut fields)?),
             Kind::Status => Self::Status,
             Kind::SnapshotTake => Self::TakeSnapshot,
+            Kind::LogLevel => Self::LogLevel(LogLevel::decode(&mut fields)?),
             received => return Err(DecodeError::WrongKind { received }),
         };
         fields.end()?;
@@ -138,6 +143,7 @@ impl<'a> Request<'a> {
             Self::Scan(scan) => REQUEST_HEADER_BYTES + SCAN_FIXED_BYTES + bytes_len(scan.from) + bytes_len(scan.to),
             Self::CloseView(_) => REQUEST_HEADER_BYTES + VIEW_BYTES,
             Self::Status | Self::TakeSnapshot => REQUEST_HEADER_BYTES,
+            Self::LogLevel(wanted) => REQUEST_HEADER_BYTES + LOG_LEVEL_FIXED_BYTES + bytes_len(wanted.parts().1),
         }
     }
 }
@@ -160,6 +166,37 @@ fn decode_write<'a>(header: RequestHeader, mut fields: Fields<'a>) -> Result<Inc
     }
     let request = Request::Write(Command::decode(command)?);
     Ok(Incoming { header, request, command, command_checksum: computed })
+}
+
+impl<'a> LogLevel<'a> {
+    /// The action's number and the filter, empty where there is none.
+    fn parts(&self) -> (u8, &'a str) {
+        match *self {
+            Self::Show => (0, ""),
+            Self::Change(filter) => (1, filter),
+            Self::Reset => (2, ""),
+        }
+    }
+
+    fn encode(&self, out: &mut impl BufMut) {
+        let (action, filter) = self.parts();
+        out.put_u8(action);
+        out.put_slice(&[0, 0, 0]);
+        put_bytes(out, filter.as_bytes());
+    }
+
+    fn decode(fields: &mut Fields<'a>) -> Result<Self, DecodeError> {
+        let action = fields.u8("log level action")?;
+        fields.zeroes(3, "log level reserved")?;
+        let filter = fields.text("filter")?;
+        match (action, filter) {
+            (0, "") => Ok(Self::Show),
+            (1, filter) => Ok(Self::Change(filter)),
+            (2, "") => Ok(Self::Reset),
+            (0 | 2, _) => Err(DecodeError::Reserved("filter")),
+            (other, _) => Err(DecodeError::Value { field: "log level action", value: other.into() }),
+        }
+    }
 }
 
 impl ViewId {

@@ -15,7 +15,7 @@ use raftkv_protocol::reply::{
     Effect, Item, LeaderHint, MemberStatus, NodeStatus, Page, Reason, Reply, ReplyBody, ReplyHeader, Role, Status,
     TakenSnapshot, Versioned,
 };
-use raftkv_protocol::request::{ReadMode, Request, RequestHeader, Scan, ViewId};
+use raftkv_protocol::request::{LogLevel, ReadMode, Request, RequestHeader, Scan, ViewId};
 use raftkv_protocol::snapshot::{Chunk, Fetch, Gone, GoneReason, Transfer};
 use raftkv_protocol::*;
 
@@ -49,6 +49,9 @@ pub enum OwnedRequest {
     CloseView(ViewId),
     Status,
     TakeSnapshot,
+    ShowLogLevel,
+    ChangeLogLevel(String),
+    ResetLogLevel,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -148,7 +151,13 @@ impl Sample {
             Kind::Hello => hello().prop_map(Self::Hello).boxed(),
             Kind::HelloReply => hello().prop_map(|hello| Self::HelloReply(HelloReply::Accepted(hello))).boxed(),
             Kind::Refusal => refusal().prop_map(|refusal| Self::HelloReply(HelloReply::Refused(refusal))).boxed(),
-            Kind::Write | Kind::Get | Kind::Scan | Kind::CloseView | Kind::Status | Kind::SnapshotTake => {
+            Kind::Write
+            | Kind::Get
+            | Kind::Scan
+            | Kind::CloseView
+            | Kind::Status
+            | Kind::SnapshotTake
+            | Kind::LogLevel => {
                 (request_header(), request(kind)).prop_map(|(header, request)| Self::Request(header, request)).boxed()
             }
             Kind::Reply => reply().prop_map(Self::Reply).boxed(),
@@ -210,6 +219,9 @@ impl OwnedRequest {
             Self::CloseView(view) => Request::CloseView(*view),
             Self::Status => Request::Status,
             Self::TakeSnapshot => Request::TakeSnapshot,
+            Self::ShowLogLevel => Request::LogLevel(LogLevel::Show),
+            Self::ChangeLogLevel(filter) => Request::LogLevel(LogLevel::Change(filter)),
+            Self::ResetLogLevel => Request::LogLevel(LogLevel::Reset),
         }
     }
 
@@ -230,6 +242,9 @@ impl OwnedRequest {
             Request::CloseView(view) => Self::CloseView(view),
             Request::Status => Self::Status,
             Request::TakeSnapshot => Self::TakeSnapshot,
+            Request::LogLevel(LogLevel::Show) => Self::ShowLogLevel,
+            Request::LogLevel(LogLevel::Change(filter)) => Self::ChangeLogLevel(filter.to_owned()),
+            Request::LogLevel(LogLevel::Reset) => Self::ResetLogLevel,
         }
     }
 }
@@ -431,6 +446,12 @@ fn request(kind: Kind) -> BoxedStrategy<OwnedRequest> {
         Kind::CloseView => view().prop_map(OwnedRequest::CloseView).boxed(),
         Kind::Status => Just(OwnedRequest::Status).boxed(),
         Kind::SnapshotTake => Just(OwnedRequest::TakeSnapshot).boxed(),
+        Kind::LogLevel => prop_oneof![
+            Just(OwnedRequest::ShowLogLevel),
+            ".{0,40}".prop_map(OwnedRequest::ChangeLogLevel),
+            Just(OwnedRequest::ResetLogLevel),
+        ]
+        .boxed(),
         other => panic!("{other} is not a request"),
     }
 }

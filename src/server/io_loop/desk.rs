@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use log::info;
 use protocol::command::Command;
 use protocol::error::DecodeError;
 use protocol::reply::{NodeStatus, Reason, ReplyBody, Status};
-use protocol::request::{Incoming, ReadMode, Request as Wire, RequestHeader, ViewId};
+use protocol::request::{Incoming, LogLevel, ReadMode, Request as Wire, RequestHeader, ViewId};
 use protocol::{Index, Kind, RequestId};
 
 use super::replies;
@@ -162,6 +163,10 @@ impl Desk {
                 return Taken::Answered;
             }
             Wire::TakeSnapshot => unreachable!("refused above"),
+            Wire::LogLevel(wanted) => {
+                log_level(asked.out, header.request, wanted);
+                return Taken::Answered;
+            }
             Wire::Status => {
                 let status = self.status(asked.now);
                 let applied = status.applied_index;
@@ -324,7 +329,7 @@ impl Desk {
             Wire::TakeSnapshot => {
                 Err((Status::BadRequest, Reason::Unsupported, "snapshots are not supported by this version"))
             }
-            Wire::Scan(_) | Wire::CloseView(_) | Wire::Status => Ok(()),
+            Wire::Scan(_) | Wire::CloseView(_) | Wire::Status | Wire::LogLevel(_) => Ok(()),
         }
     }
 
@@ -364,7 +369,7 @@ impl Desk {
     fn status(&self, now: Time) -> NodeStatus {
         let published = &self.published;
         let mut counters = self.metrics.named();
-        counters.push(("log_lines_dropped".to_owned(), logging::dropped()));
+        counters.extend(logging::counters().map(|(name, count)| (name.to_owned(), count)));
         counters.push(("refused_messages".to_owned(), published.refused_messages()));
         NodeStatus {
             id: self.config.id,
@@ -389,6 +394,24 @@ impl Desk {
 pub(super) fn undecodable(out: &mut Vec<u8>, request: Option<RequestId>, error: &DecodeError) -> bool {
     replies::refused(out, request.unwrap_or_default(), Status::BadRequest, error.reason(), &error.to_string());
     request.is_some()
+}
+
+/// Shows or changes what this node logs.
+fn log_level(out: &mut Vec<u8>, request: RequestId, wanted: LogLevel<'_>) {
+    let filter = match wanted {
+        LogLevel::Show => Ok(logging::filter()),
+        LogLevel::Reset => Ok(logging::reset_filter()),
+        LogLevel::Change(directives) => logging::change_filter(directives),
+    };
+    match filter {
+        Ok(filter) => {
+            if wanted != LogLevel::Show {
+                info!("a client changed what is logged: {filter}");
+            }
+            replies::body(out, request, Index(0), ReplyBody::Message(&filter.to_string()));
+        }
+        Err(error) => replies::refused(out, request, Status::BadRequest, Reason::Malformed, &error.to_string()),
+    }
 }
 
 /// When the client stops waiting.

@@ -90,6 +90,9 @@ pub enum ClientCommand {
     /// Show all nodes, and what is not as it should be
     #[command(before_help = examples::STATUS)]
     Status,
+    /// Show or change what the nodes log
+    #[command(before_help = examples::LOG)]
+    Log(LogArgs),
     /// Run a local cluster for development
     #[command(before_help = examples::DEV)]
     Dev(DevArgs),
@@ -141,6 +144,31 @@ pub struct ExportArgs {
     /// The asked node's own state, however old; its applied index goes to standard error
     #[arg(long)]
     pub local: bool,
+}
+
+/// Arguments of `log`.
+#[derive(Args, Clone, Debug)]
+pub struct LogArgs {
+    /// What to do
+    #[command(subcommand)]
+    pub verb: LogVerb,
+}
+
+/// Verbs of `log`.
+#[derive(Subcommand, Clone, Debug, PartialEq, Eq)]
+pub enum LogVerb {
+    /// Show the levels in force, or change them until the node restarts
+    #[command(before_help = examples::LOG)]
+    Level {
+        /// LEVEL or NAME=LEVEL, separated by commas; names that are not mentioned keep theirs
+        filter: Option<String>,
+        /// Only this node [default: all]
+        #[arg(long, value_name = "N")]
+        node: Option<u32>,
+        /// Back to what the node was started with
+        #[arg(long, conflicts_with = "filter")]
+        reset: bool,
+    },
 }
 
 /// Arguments of `dev`.

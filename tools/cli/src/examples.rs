@@ -49,6 +49,13 @@ Examples:
   raftkv status -o json              with counters
   raftkv --endpoints 127.0.0.1:7600 status";
 
+pub(crate) const LOG: &str = "\
+Examples:
+  raftkv log level                         what each node logs
+  raftkv log level debug                   all nodes, all of it, until they restart
+  raftkv log level raft=debug --node 1     one room of one node
+  raftkv log level --reset                 back to what they were started with";
+
 pub(crate) const DEV: &str = "\
 Examples:
   raftkv dev                         three nodes; Ctrl-C stops them, their data stays

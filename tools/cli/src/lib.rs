@@ -12,6 +12,7 @@ mod dev;
 mod examples;
 mod exit;
 mod json;
+mod log_level;
 mod output;
 mod report;
 mod scan;
@@ -73,6 +74,7 @@ fn dispatch(command: ClientCommand, globals: &Globals, mut whole: clap::Command)
         ClientCommand::Import(arguments) => transfer::import(client, globals, &arguments),
         ClientCommand::Export(arguments) => transfer::export(client, globals, &arguments),
         ClientCommand::Status => status::run(client, globals, globals.endpoints.is_empty()),
+        ClientCommand::Log(arguments) => log_level::run(client, globals, &arguments.verb),
         ClientCommand::Dev(_) | ClientCommand::Completion { .. } => unreachable!("dispatched above"),
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use protocol::command::Command;
 use protocol::reply::{NodeStatus, Reply, ReplyBody, Status, TakenSnapshot};
-use protocol::request::{ReadMode, Request, ViewId};
+use protocol::request::{LogLevel, ReadMode, Request, ViewId};
 use protocol::Index;
 
 use crate::driver::{Completion, Pipeline, Settings, Submission};
@@ -284,6 +284,16 @@ impl Client {
         self.call(Request::TakeSnapshot, call, |reply| match &reply.body {
             ReplyBody::Snapshot(taken) => *taken,
             _ => TakenSnapshot::default(),
+        })
+    }
+
+    /// Shows or changes what one node logs; the filter that is in force then.
+    pub fn log_level(&mut self, address: &str, wanted: LogLevel<'_>) -> Result<String, Error> {
+        let only = self.pipeline.endpoint(address);
+        let call = Call { only, repeatable: true, ..Call::default() };
+        self.call(Request::LogLevel(wanted), call, |reply| match reply.body {
+            ReplyBody::Message(filter) => filter.to_owned(),
+            _ => String::new(),
         })
     }
 

@@ -155,7 +155,7 @@ impl Pipeline {
         let kind = match request {
             Request::Write(_) if repeatable => Kind::Repeatable,
             Request::Write(_) => Kind::Write,
-            Request::TakeSnapshot => Kind::Repeatable,
+            Request::TakeSnapshot | Request::LogLevel(_) => Kind::Repeatable,
             Request::Get { .. } | Request::Scan(_) | Request::CloseView(_) | Request::Status => Kind::Read,
         };
         let now = self.now();
