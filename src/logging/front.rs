@@ -76,6 +76,11 @@ impl Front {
         filter
     }
 
+    pub(super) fn set(&self, filter: Filter) {
+        self.filters().at_start = filter.clone();
+        self.put_in_force(filter);
+    }
+
     fn put_in_force(&self, filter: Filter) {
         self.filters().in_force = filter;
         self.generation.fetch_add(1, Ordering::Release);

@@ -114,6 +114,13 @@ pub fn change_filter(text: &str) -> Result<Filter, FilterError> {
     }
 }
 
+/// Puts another filter in force, as if the log had been started with it (a configuration was read anew).
+pub fn set_filter(filter: Filter) {
+    if let Some(front) = FRONT.get() {
+        front.set(filter);
+    }
+}
+
 /// Goes back to the filter that the log was started with, and gives it.
 pub fn reset_filter() -> Filter {
     FRONT.get().map(Front::reset).unwrap_or_default()
