@@ -55,10 +55,16 @@ fn a_short_line_allocates_nothing_on_the_calling_thread() {
     logging::change_filter("info,raft=debug").expect("a filter");
     assert!(allocated(|| info!("once per change a thread makes its logger anew")) > 0);
     assert_eq!(allocated(|| lines(1_000)), 0);
+    logging::set_filter("warn".parse().expect("a filter"));
+    logging::change_filter("off,mio=trace").expect("a filter");
+    info!("not wanted");
+    assert_eq!(logging::reset_filter().to_string(), "warn");
+    logging::set_filter(Default::default());
     assert!(allocated(|| info!("{}", "x".repeat(2_000))) > 0, "what is counted is what is allocated");
     assert!(logging::flush(Duration::from_secs(20)), "everything is written");
     let text = std::fs::read_to_string(path).expect("the log");
     assert_eq!(text.matches("leads in term").count() as u64 + logging::dropped(), 2_000);
+    assert!(!text.contains("not wanted"));
     assert!(
         text.contains("node 1 leads in term 1999, with Some(\"some more words\") behind it"),
         "the last one arrived"
