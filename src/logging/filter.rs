@@ -132,7 +132,7 @@ impl fmt::Display for FilterError {
                 write!(f, "`{text}` is not a level; write off, error, warn, info, debug or trace, or NAME=LEVEL,...")
             }
             FilterError::Name(text) => {
-                write!(f, "`{text}` does not name a logger; write for example raft=debug or raftkv::server=trace")
+                write!(f, "`{text}` does not name a logger; write for example raft=debug or mio=trace")
             }
             FilterError::TooLong => {
                 let (directives, bytes) = (limits::LOG_DIRECTIVES_MAX, limits::LOG_FILTER_BYTES_MAX);
