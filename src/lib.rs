@@ -4,7 +4,8 @@
 //!
 //! ```text
 //!  0  protocol                           nothing of ours
-//!  1  limits, time, exit, sabotage       nothing
+//!  1  limits, time, exit, marks          nothing
+//!  1  sabotage                           nothing
 //!  1  disk pool mailbox metrics logging  limits, time
 //!  2  raft      protocol time limits
 //!  2  kv        protocol limits
@@ -30,6 +31,7 @@ pub mod kv;
 pub mod limits;
 pub mod logging;
 pub mod mailbox;
+pub mod marks;
 pub mod metrics;
 pub mod net;
 pub mod pool;

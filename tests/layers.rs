@@ -14,6 +14,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("time", &[]),
     ("exit", &[]),
     ("sabotage", &[]),
+    ("marks", &[]),
     ("disk", &["limits", "time"]),
     ("pool", &["limits", "time"]),
     ("mailbox", &["limits", "time"]),

@@ -72,6 +72,8 @@ struct Inode {
     memory: Arc<Memory>,
     size: usize,
     dirty: BTreeSet<usize>,
+    /// Pages that are called clean and differ from the disk: their sync failed.
+    stale: BTreeSet<usize>,
     durable: BTreeMap<usize, Box<[u8]>>,
     durable_size: usize,
 }
@@ -84,9 +86,11 @@ impl VirtualDisk {
 
     /// Cuts the power: of everything that was not synced, a part drawn from `seed` survives, page by page (some torn at
     /// 512 bytes) and name by name. Handles and locks of before end; `crash_at` and the fault switches are cleared.
-    pub fn power_cut(&self, seed: u64) {
+    /// Tells how many pages had not been synced.
+    pub fn power_cut(&self, seed: u64) -> usize {
         let mut random = Random(seed);
         let mut state = self.lock();
+        let unsynced = state.inodes.values().map(|inode| inode.dirty.len()).sum();
         state.cut_names(&mut random);
         for inode in state.inodes.values_mut() {
             inode.cut(&mut random);
@@ -95,6 +99,7 @@ impl VirtualDisk {
         state.generation += 1;
         (state.crash_at, state.crashed, state.fail_sync, state.fail_write) = (None, false, None, None);
         state.locks.clear();
+        unsynced
     }
 
     /// Disk operations so far: every call that changes something, and every sync.
@@ -286,7 +291,8 @@ impl Handle {
         let generation = state.generation;
         let inode = self.find(&mut state.inodes, generation)?;
         if failed.is_err() {
-            inode.dirty.clear(); // as Linux does: the pages are called clean although they were not written
+            let unwritten = std::mem::take(&mut inode.dirty);
+            inode.stale.extend(unwritten); // as Linux does: the pages are called clean although they were not written
         } else {
             inode.write_back();
         }
@@ -296,14 +302,11 @@ impl Handle {
     /// The file has just been synced.
     pub(super) fn drop_cache(&self) -> io::Result<Dropped> {
         self.with(|inode| {
-            let image = inode.durable_image();
             if Arc::strong_count(&inode.memory) == 1 {
-                inode.reset(&image);
+                inode.forget_cache();
                 return Ok(Dropped::Yes);
             }
-            let mut cached = vec![0; inode.size];
-            inode.memory.read(0, &mut cached);
-            match cached == image {
+            match inode.is_what_the_disk_holds() {
                 true => Ok(Dropped::Verified),
                 false => Err(io::Error::new(io::ErrorKind::InvalidData, "the page cache differs from the disk")),
             }
@@ -422,6 +425,7 @@ impl Inode {
             memory: Arc::new(Memory::new(0)),
             size: 0,
             dirty: BTreeSet::new(),
+            stale: BTreeSet::new(),
             durable: BTreeMap::new(),
             durable_size: 0,
         }
@@ -449,31 +453,55 @@ impl Inode {
         self.durable.entry(page).or_insert_with(|| vec![0; PAGE].into())
     }
 
-    fn durable_image(&self) -> Vec<u8> {
-        let pages = self.durable_size.div_ceil(PAGE);
-        let mut image = vec![0; pages * PAGE];
-        for (page, bytes) in self.durable.range(..pages) {
-            image[page * PAGE..(page + 1) * PAGE].copy_from_slice(bytes);
-        }
-        image.truncate(self.durable_size);
-        image
+    /// Whether every page of the cache, and the length, is the durable one.
+    fn is_what_the_disk_holds(&self) -> bool {
+        let same = |page: &usize| {
+            let cached = self.cached_page(*page);
+            self.durable.get(page).map_or(cached.iter().all(|byte| *byte == 0), |durable| *durable == cached)
+        };
+        self.size == self.durable_size && self.dirty.iter().chain(&self.stale).all(same)
     }
 
     fn write_back(&mut self) {
         for page in std::mem::take(&mut self.dirty) {
             let bytes = self.cached_page(page);
             self.durable.insert(page, bytes);
+            self.stale.remove(&page);
         }
         self.durable_size = self.size;
     }
 
-    /// The cache is what the disk holds, in new memory: slices of a process that is gone keep the old one.
-    fn reset(&mut self, image: &[u8]) {
-        let memory = Memory::new(image.len());
-        memory.write(0, image);
-        self.memory = Arc::new(memory);
-        self.size = image.len();
-        self.dirty.clear();
+    /// The cache is what the disk holds; slices of a process that is gone keep what they show.
+    fn forget_cache(&mut self) {
+        if Arc::strong_count(&self.memory) > 1 {
+            self.memory = Arc::new(self.copied_memory());
+        }
+        self.durable.split_off(&self.durable_size.div_ceil(PAGE));
+        let mut differing = std::mem::take(&mut self.stale);
+        differing.append(&mut self.dirty);
+        let end = self.memory.capacity() / PAGE;
+        // Behind the durable end there are zeroes, should the file grow again.
+        differing.extend(self.durable_size / PAGE..self.size.div_ceil(PAGE));
+        for page in differing.into_iter().filter(|page| *page < end) {
+            let there = self.durable_size.saturating_sub(page * PAGE).min(PAGE);
+            match self.durable.get_mut(&page) {
+                Some(durable) => {
+                    durable[there..].fill(0);
+                    self.memory.write(page * PAGE, durable);
+                }
+                None => self.memory.write(page * PAGE, &[0; PAGE]),
+            }
+        }
+        self.size = self.durable_size;
+        assert!(self.size <= self.memory.capacity(), "the disk holds no more than was once written");
+    }
+
+    fn copied_memory(&self) -> Memory {
+        let memory = Memory::new(self.memory.capacity());
+        let mut bytes = vec![0; self.size];
+        self.memory.read(0, &mut bytes);
+        memory.write(0, &bytes);
+        memory
     }
 
     fn cut(&mut self, random: &mut Random) {
@@ -494,19 +522,15 @@ impl Inode {
         if random.below(2) == 0 {
             self.durable_size = self.size.max(self.durable_size); // the length alone may reach the disk
         }
-        let image = self.durable_image();
-        self.reset(&image);
+        self.forget_cache();
     }
 
     fn duplicate(&self) -> Inode {
-        let memory = Memory::new(self.memory.capacity());
-        let mut bytes = vec![0; self.size];
-        self.memory.read(0, &mut bytes);
-        memory.write(0, &bytes);
         Inode {
-            memory: Arc::new(memory),
+            memory: Arc::new(self.copied_memory()),
             size: self.size,
             dirty: self.dirty.clone(),
+            stale: self.stale.clone(),
             durable: self.durable.clone(),
             durable_size: self.durable_size,
         }

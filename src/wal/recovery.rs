@@ -180,7 +180,12 @@ impl Replay<'_> {
                 offset,
                 format!("{reason}, below offset {} of segment {}", synced_to.offset, synced_to.segment),
             )),
-            _ => Ok(offset),
+            _ => {
+                if segment.bytes().get(offset as usize).is_some_and(|byte| *byte != 0) {
+                    crate::mark!("wal: torn end cut");
+                }
+                Ok(offset)
+            }
         }
     }
 

@@ -121,6 +121,7 @@ impl Writer {
 
     /// The active segment is synced whole; its successor takes over (C-2).
     fn roll(&mut self, first_bytes: u64) -> Result<(), WalError> {
+        crate::mark!("wal: segment rolled");
         assert_eq!(self.synced_to, self.active.segment.position(self.active.end), "C-2");
         self.active = self.preparer.take(first_bytes)?;
         self.view.add_segment(self.active.segment.clone());

@@ -2,19 +2,15 @@
 
 use std::path::Path;
 
-use protocol::{Entry, EntryId, Index};
+use protocol::{Entry, EntryId};
 use raftkv::disk::{Disk, VirtualDisk};
-use raftkv::raft;
-use raftkv::time::Span;
 use raftkv::wal::{LogReader, ReadResult, Wal};
 
-use crate::clients::Client;
 use crate::io_loop::IoLoop;
-use crate::node::{Node, DATA};
+use crate::node::DATA;
 use crate::oracle::violated;
-use crate::world::{Summary, World};
-
-const CONVERGE_WITHIN: Span = Span::secs(60);
+use crate::runs::Summary;
+use crate::world::World;
 
 impl World {
     /// Cuts the power of copies of all disks: a majority still holds the committed entry (I-8).
@@ -44,31 +40,6 @@ impl World {
             }
             Err(error) => violated("a node finds its disk as it left it", id, error),
         }
-    }
-
-    pub fn has_converged(&self) -> bool {
-        let log_end = |node: &Node| {
-            let process = node.process.as_ref()?;
-            let raft = process.replica.raft()?;
-            // C-26: every credit comes back in the end.
-            let settled = process.io.has_all_credits();
-            let (last, applied) = (raft.last().index, process.replica.store().applied());
-            (settled && last == applied && applied == raft.commit_index()).then_some(last)
-        };
-        let ends: Vec<Option<Index>> = self.nodes.iter().map(log_end).collect();
-        let led = self.nodes.iter().any(|node| {
-            node.process.as_ref().and_then(|process| process.replica.raft()).is_some_and(raft::Raft::is_leader)
-        });
-        let same = ends.iter().all(|end| end.is_some() && *end == ends[0]);
-        let idle = self.clients.iter().all(Client::is_idle) && self.works();
-        if self.queue.now() > self.end_of_turmoil + CONVERGE_WITHIN {
-            violated(
-                "a healed cluster converges",
-                u32::MAX,
-                format!("log ends {ends:?}, led {led}, works {}, {:?}", self.works(), self.io_loops()),
-            );
-        }
-        led && same && idle
     }
 
     pub fn check_the_end(&mut self) {
@@ -103,16 +74,17 @@ impl World {
         self.nodes.iter().map(|node| node.process.as_ref().map(|process| &process.io)).collect()
     }
 
-    /// Whether a write was answered since the turmoil ended.
-    pub fn works(&self) -> bool {
-        self.healed && self.clients.iter().map(|client| client.tally.executed).sum::<u64>() > self.executed_in_turmoil
-    }
-
     pub fn summary(&self) -> Summary {
         let mut summary = Summary {
             trace: self.trace,
             events: self.events,
+            simulated: self.elapsed(),
+            safety: self.profile.turmoil,
+            completed_in_safety: self.completed_in_safety,
             committed: self.oracle.commit_index(),
+            leader_changes: self.oracle.leaders().saturating_sub(1),
+            unsynced_lost: self.nodes.iter().any(|node| node.lost_unsynced),
+            overwritten: self.oracle.overwritten,
             ..Summary::default()
         };
         for client in &self.clients {

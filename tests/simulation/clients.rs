@@ -127,7 +127,7 @@ impl Client {
             self.act(None, oracle, wires);
         }
         if mood != Mood::Done && now >= self.next_operation {
-            let pause = self.random.around(20_000_000);
+            let pause = self.random.around(self.profile.think.0);
             self.next_operation = Time(now.0 + 100_000 + pause);
             // A client that went on sending where nobody reads would find its socket full.
             let unanswered: u32 = self.sent.values().map(|(_, unanswered)| unanswered).sum();

@@ -60,7 +60,8 @@ impl Nemesis {
         let back_after = Span::millis(self.random.pick(&[1, 100, 700, 3_000]));
         match fault {
             Fault::Kill => world.crash(victim, false, back_after),
-            Fault::PowerCut => world.crash(victim, true, back_after),
+            Fault::PowerCut if self.random.chance(500) => world.crash(victim, true, back_after),
+            Fault::PowerCut => world.nodes[victim as usize].power_goes_in_sync = Some(back_after),
             Fault::AllAtOnce => {
                 let power = self.profile.power_cuts;
                 for id in 0..self.profile.nodes {

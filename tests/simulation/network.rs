@@ -22,7 +22,8 @@ pub struct Network {
     links: BTreeMap<(NodeNumber, NodeNumber), Link>,
     /// Directed: from, to.
     blocked: BTreeSet<(NodeNumber, NodeNumber)>,
-    pub healed: bool,
+    /// Nodes to which nothing bad happens any more.
+    pub healed: BTreeSet<NodeNumber>,
 }
 
 /// The connections of one pair of nodes, one after the other.
@@ -43,7 +44,7 @@ impl Network {
             random: Random::of(profile.seed, "network"),
             links: BTreeMap::new(),
             blocked: BTreeSet::new(),
-            healed: false,
+            healed: BTreeSet::new(),
         }
     }
 
@@ -68,7 +69,7 @@ impl Network {
 
     /// Bytes of an older connection are taken too, if the profile says so.
     pub fn may_deliver(&self, a: NodeNumber, b: NodeNumber, connection: u64) -> bool {
-        self.is_current(a, b, connection) || (self.profile.reorder && !self.healed)
+        self.is_current(a, b, connection) || (self.profile.reorder && !self.are_healed(a, b))
     }
 
     /// The first bytes of a connection: without them there is none, so they are not lost or doubled.
@@ -90,7 +91,8 @@ impl Network {
         if self.is_blocked(from, to) {
             return self.hold(queue, from, to, frame);
         }
-        let (loss, duplicates) = if self.healed { (0, 0) } else { (self.profile.loss, self.profile.duplicates) };
+        let (loss, duplicates) =
+            if self.are_healed(from, to) { (0, 0) } else { (self.profile.loss, self.profile.duplicates) };
         if self.random.chance(loss) {
             return;
         }
@@ -144,6 +146,15 @@ impl Network {
         }
     }
 
+    /// Directed: from, to.
+    pub fn blocked(&self) -> &BTreeSet<(NodeNumber, NodeNumber)> {
+        &self.blocked
+    }
+
+    fn are_healed(&self, a: NodeNumber, b: NodeNumber) -> bool {
+        self.healed.contains(&a) && self.healed.contains(&b)
+    }
+
     fn is_blocked(&self, from: NodeNumber, to: NodeNumber) -> bool {
         self.blocked.contains(&(from, to))
     }
@@ -159,10 +170,11 @@ impl Network {
 
     fn transmit(&mut self, queue: &mut Queue<Event>, from: NodeNumber, to: NodeNumber, to_life: u32, frame: Vec<u8>) {
         let delay = Span(20_000 + self.random.around(self.profile.delay.0));
+        let in_order = !self.profile.reorder || self.are_healed(from, to);
         let link = self.links.get_mut(&pair(from, to)).expect("the caller has seen it");
         let mut time = queue.now() + delay;
         let last = &mut link.last_arrival[side(to, from)];
-        if !self.profile.reorder || self.healed {
+        if in_order {
             time = time.max(*last);
         }
         *last = time.max(*last) + Span(1);

@@ -17,6 +17,7 @@ use crate::profile::Profile;
 use crate::random::Random;
 
 pub const DATA: &str = "/data";
+pub const ELECTION_TIMEOUT_MIN: Span = Span::millis(500);
 
 pub struct Node {
     pub id: u32,
@@ -26,6 +27,10 @@ pub struct Node {
     pub life: u32,
     pub paused_until: Time,
     pub wall_clock: i64,
+    /// The power went while something was not synced.
+    pub lost_unsynced: bool,
+    /// The power goes when the next sync is about to end, and is back after so long.
+    pub power_goes_in_sync: Option<Span>,
     /// A sync is going to fail.
     pub disk_fails: bool,
     pub random: Random,
@@ -40,6 +45,8 @@ pub struct Process {
     pub effects: Effects,
     /// When the raft thread is to run next; an event of any other moment is stale.
     pub next_run: Time,
+    /// Moments for which the event is in the queue.
+    pub queued_runs: Vec<Time>,
     /// Appends that the wal thread has not taken.
     pub appends: VecDeque<raft::Append>,
     /// Appends of the sync that is running.
@@ -55,6 +62,8 @@ impl Node {
             life: 0,
             paused_until: Time(0),
             wall_clock: 1_700_000_000_000,
+            lost_unsynced: false,
+            power_goes_in_sync: None,
             disk_fails: false,
             random: Random::of(profile.seed, &format!("node {id}")),
         }
@@ -79,6 +88,7 @@ impl Node {
             inbox: Vec::new(),
             effects: Effects::default(),
             next_run: Time::NEVER,
+            queued_runs: Vec::new(),
             appends: VecDeque::new(),
             group: Vec::new(),
         });
@@ -98,12 +108,12 @@ impl Node {
     /// The power is gone, in the middle of whatever the log was doing.
     pub fn cut_power(&mut self) {
         if let Some(mut process) = self.process.take() {
-            if self.random.chance(700) {
-                self.disk.crash_at(self.disk.operations() + 1 + self.random.below(6));
+            if self.random.chance(900) {
+                self.disk.crash_at(self.disk.operations() + self.random.pick(&[1, 2, 2, 2, 3, 4, 6]));
                 process.write_group();
             }
         }
-        self.disk.power_cut(self.random.next());
+        self.lost_unsynced |= self.disk.power_cut(self.random.next()) > 0;
     }
 
     pub fn wall_clock(&self, now: Time) -> LogTime {
@@ -131,7 +141,7 @@ impl Node {
             cluster_if_formed: ClusterId(self.random.next() | 1),
             boot: self.random.next(),
             seed: self.random.next(),
-            election_timeout_min: Span::millis(500),
+            election_timeout_min: ELECTION_TIMEOUT_MIN,
             heartbeat: Span::millis(100),
             append_bytes_max: profile.append_bytes,
             inflight_bytes_max: profile.append_bytes * 4,

@@ -26,6 +26,8 @@ pub struct Oracle {
     seen: BTreeMap<u32, Seen>,
     /// The highest index at which an answered operation was executed: whoever asks later sees at least this.
     answered: u64,
+    /// Suffixes of logs that another leader's entries replaced.
+    pub overwritten: u64,
     /// Values of writes that their clients were told would never be executed.
     never: Vec<Vec<u8>>,
 }
@@ -53,6 +55,11 @@ struct Seen {
 impl Oracle {
     pub fn commit_index(&self) -> u64 {
         self.committed.len() as u64
+    }
+
+    /// Terms that had a leader.
+    pub fn leaders(&self) -> u64 {
+        self.leaders.len() as u64
     }
 
     pub fn committed(&self, index: u64) -> &Entry {
@@ -90,6 +97,7 @@ impl Oracle {
             if held.is_some() && held == committed && held != Some(entry) {
                 violated("committed entries are never rewritten", node, format!("{:?}", entry.header));
             }
+            self.overwritten += u64::from(held.is_some());
             seen.log.truncate(index as usize - 1);
             seen.log.push(entry.clone());
         }

@@ -9,9 +9,13 @@ use crate::random::Random;
 #[derive(Clone, Debug)]
 pub struct Profile {
     pub seed: u64,
+    /// A tenth of the usual time.
+    pub is_short: bool,
     pub nodes: u32,
     pub clients: u32,
     pub keys: u64,
+    /// Mean time between two operations of a client.
+    pub think: Span,
     /// How long faults go on.
     pub turmoil: Span,
     /// Mean one-way delay of a message.
@@ -46,39 +50,59 @@ pub struct Profile {
 }
 
 impl Profile {
+    /// The same in a tenth of the time: for the tests of every build.
+    pub fn short(seed: u64) -> Self {
+        let drawn = Self::draw(seed);
+        let tenth = |span: Span| Span(span.0 / 10);
+        Self {
+            is_short: true,
+            turmoil: tenth(drawn.turmoil),
+            think: Span(drawn.think.0 / 4),
+            fault_every: Span(drawn.fault_every.0 / 3),
+            ..drawn
+        }
+    }
+
     pub fn draw(seed: u64) -> Self {
         let mut random = Random::of(seed, "profile");
         let r = &mut random;
         let lossy = r.chance(300);
+        let (clients, turmoil) = (r.between(2, 8), Span::secs(r.pick(&[120, 130, 160])));
+        let delay = Span::micros(r.pick(&[100, 1_000, 5_000, 40_000]));
+        // One small message per round trip would be all that a slow network carries.
+        let is_slow = delay >= Span::millis(5);
+        let think = Span(turmoil.0 * clients / r.between(4_000, 8_000));
         Self {
             seed,
-            nodes: r.pick(&[1, 3, 3, 3, 3, 5, 5, 5, 7]),
-            clients: r.between(1, 6) as u32,
+            is_short: false,
+            think,
+            nodes: if r.chance(30) { 1 } else { r.pick(&[3, 3, 3, 3, 5, 5, 5, 7]) },
+            clients: clients as u32,
             keys: r.pick(&[1, 5, 50]),
-            turmoil: Span::secs(r.pick(&[5, 10, 20])),
-            delay: Span::micros(r.pick(&[100, 1_000, 5_000, 40_000])),
+            turmoil,
+            delay,
             reorder: r.chance(250),
             loss: if lossy { r.pick(&[10, 100, 300]) } else { 0 },
             duplicates: if lossy { r.pick(&[0, 50, 300]) } else { 0 },
             sync: Span::micros(r.pick(&[50, 500, 5_000])),
             slow_sync: r.pick(&[0, 0, 20]),
-            fault_every: Span::millis(r.pick(&[200, 700, 2_000])),
-            kills: r.chance(600),
-            power_cuts: r.chance(600),
+            fault_every: Span::millis(r.pick(&[700, 2_000, 5_000])),
+            kills: r.chance(800),
+            power_cuts: r.chance(930),
             all_at_once: r.chance(400),
-            partitions: r.chance(600),
+            partitions: r.chance(800),
             pauses: r.chance(400),
             resets: r.chance(500),
             clock_jumps: r.chance(300),
             failed_syncs: r.chance(200),
-            segment_bytes: r.pick(&[8, 16, 64]) * 1024,
-            value_bytes: r.pick(&[10, 100, 3_000]),
+            segment_bytes: r.pick(&[16, 32, 64]) * 1024,
+            value_bytes: r.pick(&[10, 100, 100, 1_000]),
             tail_bytes: r.pick(&[2_000, 20_000, 1_000_000]),
             uncommitted_bytes: r.pick(&[3_000, 30_000, 1_000_000]),
-            append_bytes: r.pick(&[500, 8_000, 100_000]),
-            inflight_messages: r.pick(&[1, 4, 64]),
+            append_bytes: r.pick(if is_slow { &[20_000, 100_000] } else { &[500, 8_000, 100_000] }),
+            inflight_messages: r.pick(if is_slow { &[8, 64] } else { &[1, 4, 64] }),
             credits: r.pick(&[8, 64]) as u32,
-            patience: Span::millis(r.pick(&[100, 1_000, 5_000])),
+            patience: Span::millis(r.pick(&[100, 1_000, 5_000])).max(delay.times(16)),
         }
     }
 }

@@ -4,7 +4,7 @@ use client::machine::ConnectionId as ClientConnection;
 use raftkv::replica::ConnectionId;
 use raftkv::time::{Span, Time};
 
-use crate::clients::{Client, Mood, Wire};
+use crate::clients::{Client, Wire};
 use crate::io_loop::Outgoing;
 use crate::oracle::Oracle;
 use crate::world::{Event, World};
@@ -24,12 +24,7 @@ type MachineTime = client::machine::Time;
 impl World {
     pub fn client(&mut self, number: u32, f: impl FnOnce(&mut Client, MachineTime, &mut Oracle, &mut Vec<Wire>)) {
         let now = client::machine::Time(self.queue.now().0);
-        // After the turmoil clients go on for a little: the cluster must not only be right, it must work.
-        let mood = match self.queue.now() {
-            time if time < self.end_of_turmoil => Mood::Drawn,
-            time if time < self.end_of_turmoil + Span::secs(2) || !self.works() => Mood::Patient,
-            _ => Mood::Done,
-        };
+        let mood = self.mood();
         let mut wires = Vec::new();
         let client = &mut self.clients[number as usize];
         f(client, now, &mut self.oracle, &mut wires);

@@ -18,9 +18,12 @@ use crate::nemesis::Nemesis;
 use crate::network::Network;
 use crate::node::Node;
 use crate::oracle::{violated, Oracle};
+use crate::phases::Phase;
 use crate::profile::Profile;
 use crate::queue::Queue;
 use crate::random::Random;
+use crate::runs::Summary;
+use crate::trace::Trace;
 use crate::wires::ClientWire;
 
 /// Things that happen at a moment.
@@ -35,7 +38,7 @@ pub enum Event {
     Lost { at: u32, peer: u32, connection: u64 },
     UserTimeout { from: u32, to: u32, connection: u64 },
     Fault,
-    Heal,
+    HealQuorum,
     ClientRun { client: u32 },
     ClientConnect { client: u32, connection: ClientConnection, node: u32 },
     ClientFrame { client: u32, connection: ClientConnection, frame: Vec<u8> },
@@ -54,44 +57,28 @@ pub struct World {
     pub oracle: Oracle,
     nemesis: Option<Nemesis>,
     pub random: Random,
-    pub end_of_turmoil: Time,
-    pub healed: bool,
-    pub executed_in_turmoil: u64,
-    /// Of all that happened: two runs of a seed are the same run.
-    pub trace: u64,
+    pub phase: Phase,
+    pub completed_in_safety: u64,
+    pub trace: Trace,
     pub events: u64,
-}
-
-/// What a finished run amounts to.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Summary {
-    pub trace: u64,
-    pub events: u64,
-    pub committed: u64,
-    pub executed: u64,
-    pub read: u64,
-    pub unknown: u64,
-    pub not_executed: u64,
 }
 
 thread_local! {
-    /// Where a panic happened: virtual milliseconds, and the node whose step it was.
-    pub static WHERE: Cell<(u64, u32)> = const { Cell::new((0, 0)) };
+    /// Where a panic happened.
+    pub static WHERE: Cell<Where> = const { Cell::new(Where { step: 0, ms: 0, node: u32::MAX }) };
+}
+
+/// An event of a run.
+#[derive(Clone, Copy, Debug)]
+pub struct Where {
+    pub step: u64,
+    /// Virtual milliseconds since the start.
+    pub ms: u64,
+    /// Whose step it was; `MAX` = nobody's.
+    pub node: u32,
 }
 
 const START: Span = Span::secs(86_400);
-
-impl Summary {
-    pub fn add(&mut self, other: &Summary) {
-        self.trace ^= other.trace;
-        self.events += other.events;
-        self.committed += other.committed;
-        self.executed += other.executed;
-        self.read += other.read;
-        self.unknown += other.unknown;
-        self.not_executed += other.not_executed;
-    }
-}
 
 impl World {
     pub fn new(profile: Profile) -> Self {
@@ -107,7 +94,7 @@ impl World {
             queue.after(Span::millis(random.below(500)), Event::ClientRun { client });
         }
         queue.after(profile.fault_every, Event::Fault);
-        queue.after(profile.turmoil, Event::Heal);
+        queue.after(profile.turmoil, Event::HealQuorum);
         Self {
             nodes: (0..profile.nodes).map(|id| Node::new(&profile, id)).collect(),
             network: Network::new(&profile),
@@ -115,10 +102,9 @@ impl World {
             wires: Vec::new(),
             oracle: Oracle::default(),
             nemesis: Some(Nemesis::new(&profile)),
-            end_of_turmoil: queue.now() + profile.turmoil,
-            healed: false,
-            executed_in_turmoil: 0,
-            trace: 0,
+            phase: Phase::Safety,
+            completed_in_safety: 0,
+            trace: Trace::default(),
             events: 0,
             queue,
             random,
@@ -129,14 +115,12 @@ impl World {
     /// Runs the seed to its end; panics where an invariant does not hold.
     pub fn run(mut self) -> Summary {
         while let Some(event) = self.queue.next() {
-            WHERE.set((self.queue.now().since(Time(0) + START).as_millis(), u32::MAX));
+            WHERE.set(Where { step: self.events, ms: self.elapsed().as_millis(), node: u32::MAX });
             self.record(&event);
             if matches!(event, Event::Check) {
-                if self.has_converged() {
-                    self.check_the_end();
+                if self.check() {
                     return self.summary();
                 }
-                self.queue.after(Span::millis(100), Event::Check);
             } else {
                 self.handle(event);
             }
@@ -157,7 +141,7 @@ impl World {
                 self.network.time_out(&mut self.queue, from, to, connection);
             }
             Event::Fault => self.fault(),
-            Event::Heal => self.heal(),
+            Event::HealQuorum => self.heal_quorum(),
             Event::ClientRun { client: number } => {
                 let client = &mut self.clients[number as usize];
                 if client.next_run.0 <= self.queue.now().0 || client.next_run.0 == u64::MAX {
@@ -176,14 +160,14 @@ impl World {
     }
 
     fn boot(&mut self, id: u32) {
-        WHERE.set((WHERE.get().0, id));
-        let now = self.queue.now();
+        stepping(id);
+        let (now, healed) = (self.queue.now(), self.is_healed(id));
         let node = &mut self.nodes[id as usize];
-        if node.process.is_some() {
+        if node.process.is_some() || (self.phase != Phase::Safety && !healed) {
             return;
         }
         // The power may go again while a log is recovered.
-        let unlucky = !self.healed && self.profile.power_cuts && node.random.chance(150);
+        let unlucky = !healed && self.profile.power_cuts && node.random.chance(150);
         if unlucky {
             node.disk.crash_at(node.disk.operations() + 1 + node.random.below(12));
         }
@@ -207,7 +191,10 @@ impl World {
         let Some(process) = &mut node.process else { return };
         if time < process.next_run && time != Time::NEVER {
             process.next_run = time;
-            self.queue.at(time, Event::Run { node: id, life: node.life });
+            if !process.queued_runs.contains(&time) {
+                process.queued_runs.push(time);
+                self.queue.at(time, Event::Run { node: id, life: node.life });
+            }
         }
     }
 
@@ -221,13 +208,14 @@ impl World {
 
     /// One turn of a raft thread: all input, then the timers, then the effects.
     fn run_node(&mut self, id: u32, life: u32) {
-        WHERE.set((WHERE.get().0, id));
+        stepping(id);
         let now = self.queue.now();
         let node = &mut self.nodes[id as usize];
         let wall_clock = node.wall_clock(now);
         if node.life != life || node.process.is_none() {
             return;
         }
+        node.process.as_mut().expect("just seen").queued_runs.retain(|queued| *queued != now);
         if now < node.paused_until {
             node.process.as_mut().expect("just seen").next_run = Time::NEVER;
             return self.wake(id, node_paused_until(&self.nodes, id));
@@ -311,7 +299,7 @@ impl World {
             self.oracle.observe(id, raft, process.replica.store().applied());
         }
         let after = self.oracle.commit_index();
-        if after > before && self.random.chance(20) {
+        if after > before && self.random.chance(3) {
             self.check_durable(id, after);
         }
     }
@@ -325,8 +313,9 @@ impl World {
 
     /// The wal thread takes all that is queued, unless it is busy.
     fn start_sync(&mut self, id: u32) {
+        let healed = self.is_healed(id);
         let node = &mut self.nodes[id as usize];
-        let time = node.sync_time(&self.profile, self.healed);
+        let time = node.sync_time(&self.profile, healed);
         let life = node.life;
         let Some(process) = &mut node.process else { return };
         if process.group.is_empty() && !process.appends.is_empty() {
@@ -336,13 +325,16 @@ impl World {
     }
 
     fn synced(&mut self, id: u32, life: u32) {
-        WHERE.set((WHERE.get().0, id));
+        stepping(id);
         let node = &mut self.nodes[id as usize];
         if node.life != life || node.process.is_none() {
             return;
         }
         if self.queue.now() < node.paused_until {
             return self.queue.at(node.paused_until, Event::Synced { node: id, life });
+        }
+        if let Some(back_after) = node.power_goes_in_sync.take() {
+            return self.crash(id, true, back_after);
         }
         let process = node.process.as_mut().expect("just seen");
         let quiet = process.appends.is_empty() && self.random.chance(300);
@@ -363,7 +355,7 @@ impl World {
     }
 
     fn log_read(&mut self, id: u32, life: u32, ask: raft::ReadLog) {
-        WHERE.set((WHERE.get().0, id));
+        stepping(id);
         let node = &self.nodes[id as usize];
         let Some(process) = node.process.as_ref().filter(|_| node.life == life) else { return };
         let found = process.log_reader.read(ask.from, ask.bytes_max, ask.previous, ask.previous_chain);
@@ -444,7 +436,7 @@ impl World {
     }
 
     fn fault(&mut self) {
-        if self.queue.now() >= self.end_of_turmoil {
+        if self.phase != Phase::Safety {
             return;
         }
         let mut nemesis = self.nemesis.take().expect("it is only away while it acts");
@@ -487,18 +479,9 @@ impl World {
         }
     }
 
-    fn heal(&mut self) {
-        self.healed = true;
-        self.executed_in_turmoil = self.clients.iter().map(|client| client.tally.executed).sum();
-        self.network.healed = true;
-        let lives: Vec<u32> = self.nodes.iter().map(|node| node.life).collect();
-        self.network.partition(&mut self.queue, &lives, Default::default());
-        for id in 0..self.profile.nodes {
-            self.nodes[id as usize].paused_until = Time(0);
-            self.queue.after(Span::millis(1), Event::Boot { node: id });
-            self.wake(id, self.queue.now());
-        }
-        self.queue.after(Span::secs(3), Event::Check);
+    /// Virtual time since the start.
+    pub fn elapsed(&self) -> Span {
+        self.queue.now().since(Time(0) + START)
     }
 
     fn record(&mut self, event: &Event) {
@@ -513,10 +496,8 @@ impl World {
                 other => println!("{ms:>12.3} ms {other:?}"),
             }
         }
-        let kind = std::mem::discriminant(event);
-        let mut hash = std::hash::DefaultHasher::new();
-        std::hash::Hash::hash(&(self.trace, now, kind), &mut hash);
-        self.trace = std::hash::Hasher::finish(&hash);
+        self.trace.fold(now);
+        self.trace.event(event);
     }
 }
 
@@ -526,6 +507,11 @@ fn brief(message: &Message) -> String {
     let last = append.entries.last().map(|entry| entry.header.id);
     let AppendEntries { round, heartbeat, previous, commit, .. } = append;
     format!("AppendEntries round {round} heartbeat {heartbeat} {previous:?}..{last:?} commit {commit}")
+}
+
+/// What goes wrong now goes wrong at this node.
+fn stepping(node: u32) {
+    WHERE.set(Where { node, ..WHERE.get() });
 }
 
 fn node_paused_until(nodes: &[Node], id: u32) -> Time {

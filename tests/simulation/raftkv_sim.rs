@@ -1,0 +1,109 @@
+//! The simulator on its own: `cargo run --profile sim --example raftkv-sim -- --seeds 1000`. See `main.rs` for what it does.
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "real minutes bound a run, and seeds are fresh"
+)]
+
+mod checks;
+mod clients;
+mod io_loop;
+mod nemesis;
+mod network;
+mod node;
+mod oracle;
+mod phases;
+mod profile;
+mod queue;
+mod random;
+mod runs;
+mod trace;
+mod wires;
+mod world;
+
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use clap::Parser;
+
+use profile::Profile;
+use runs::{run, run_all, Plan};
+
+/// Runs seeds of the simulated cluster: whole clusters in virtual time, with faults; every answer is checked.
+#[derive(Debug, Parser)]
+#[command(name = "raftkv-sim")]
+struct Args {
+    /// The first seed; drawn if it is not given. Without --seeds and --minutes only this one is run.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// How many seeds to run.
+    #[arg(long)]
+    seeds: Option<u64>,
+    /// Run seeds for so many minutes.
+    #[arg(long, conflicts_with = "seeds")]
+    minutes: Option<u64>,
+    /// Threads, each with seeds of its own.
+    #[arg(long, default_value_t = 1)]
+    jobs: u64,
+    /// A tenth of the usual time per seed, as the tests run them.
+    #[arg(long)]
+    short: bool,
+    /// Break this promise on purpose; a failure is then what is wanted.
+    #[cfg(feature = "sabotage")]
+    #[arg(long, value_parser = |name: &str| raftkv::sabotage::Bug::named(name).ok_or("no such bug"))]
+    bug: Option<raftkv::sabotage::Bug>,
+    /// Print every event.
+    #[arg(long)]
+    verbose: bool,
+}
+
+static VERBOSE: AtomicBool = AtomicBool::new(false);
+
+fn verbose() -> bool {
+    VERBOSE.load(Ordering::Relaxed)
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    VERBOSE.store(args.verbose, Ordering::Relaxed);
+    #[cfg(feature = "sabotage")]
+    if let Some(bug) = args.bug {
+        raftkv::sabotage::arm_everywhere(bug);
+    }
+    let profile = if args.short { Profile::short } else { Profile::draw };
+    let first = args.seed.unwrap_or_else(fresh_seed);
+    if args.seeds.is_none() && args.minutes.is_none() {
+        return one(profile(first));
+    }
+    println!("seeds from {first}");
+    let end = args.minutes.map(|minutes| Instant::now() + Duration::from_secs(minutes * 60));
+    let totals = run_all(Plan { first, seeds: args.seeds, end, jobs: args.jobs.max(1), profile });
+    print!("{totals}");
+    let gaps = totals.gaps();
+    gaps.iter().for_each(|gap| println!("SIM GAP {gap}"));
+    if totals.failures.is_empty() && gaps.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn one(profile: Profile) -> ExitCode {
+    println!("{profile:?}");
+    match run(profile) {
+        Ok(summary) => {
+            println!("{summary:?}");
+            ExitCode::SUCCESS
+        }
+        Err(line) => {
+            println!("{line}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn fresh_seed() -> u64 {
+    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |span| span.as_nanos() as u64);
+    nanos ^ u64::from(std::process::id()) << 32
+}
