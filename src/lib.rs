@@ -12,6 +12,7 @@
 //!  2  wal       protocol disk limits
 //!  2  net       protocol pool limits
 //!  3  replica   raft kv protocol time limits
+//!  3  snapshot  kv disk protocol limits
 //!  4  server    everything above; it has no logic of its own
 //!  5  main      config logging server, tools, bench
 //! ```
@@ -38,5 +39,6 @@ pub mod pool;
 pub mod raft;
 pub mod replica;
 pub mod server;
+pub mod snapshot;
 pub mod time;
 pub mod wal;

@@ -244,3 +244,19 @@ pub const STOP_PATIENCE_MS: u64 = 500;
 pub const PAUSED_LOOK_MS: u64 = 5;
 /// How often connections are looked at for their patience, in milliseconds.
 pub const SWEEP_MS: u64 = 1_000;
+
+// --- snapshot files (kv/snapshot, snapshot) ---
+
+/// Items or sessions in one block: the view is pinned for so many keys at a time (C-21).
+pub const SNAPSHOT_BLOCK_KEYS: usize = 256;
+/// Bytes at which a block is full; the record that reaches it may be a largest value more.
+pub const SNAPSHOT_BLOCK_BYTES: usize = 256 * 1024;
+/// Sessions in one snapshot.
+pub const SNAPSHOT_SESSIONS_MAX: usize = 16 * 1024;
+/// The Format in a header, in bytes: what a meta file holds.
+pub const SNAPSHOT_FORMAT_BYTES_MAX: usize = 16 * 1024;
+/// Bytes after which a file that is written is synced: syncs of the log wait behind it, some milliseconds.
+pub const SNAPSHOT_SYNC_BYTES: u64 = 1024 * 1024;
+/// Whole snapshots that are kept: the log reaches back to the older one, so that a newest one that cannot be read costs
+/// nothing.
+pub const SNAPSHOTS_KEPT: usize = 2;

@@ -1,11 +1,12 @@
 //! The face of raftkv: dispatch only.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{ArgMatches, CommandFactory, FromArgMatches as _, Parser, Subcommand};
 use raftkv::config::{self, ConfigCommand, ConfigError, ServeArgs};
-use raftkv::server;
+use raftkv::{server, snapshot};
 
 /// A strongly consistent, replicated key-value store on Raft
 #[derive(Parser)]
@@ -28,8 +29,31 @@ enum Command {
     /// Measure a cluster under load
     #[command(before_help = BENCH_EXAMPLES)]
     Bench(bench::BenchArgs),
+    /// Look into snapshot files
+    #[command(before_help = SNAPSHOT_EXAMPLES, subcommand_required = true, arg_required_else_help = true)]
+    Snapshot(SnapshotArgs),
     #[command(flatten)]
     Client(cli::ClientCommand),
+}
+
+#[derive(clap::Args)]
+struct SnapshotArgs {
+    #[command(subcommand)]
+    verb: SnapshotVerb,
+}
+
+#[derive(Subcommand)]
+enum SnapshotVerb {
+    /// Show what a file says of itself in its header and footer
+    Inspect {
+        /// A file of a node's data directory
+        file: PathBuf,
+    },
+    /// Read all of a file and compare every checksum; exit code 9 if it is damaged
+    Verify {
+        /// A file of a node's data directory
+        file: PathBuf,
+    },
 }
 
 const EXAMPLES: &str = "\
@@ -64,6 +88,11 @@ Examples:
   raftkv bench update --rate 5000    an open loop: latencies count from when each request was due
   raftkv bench storage --dir .       what the disk can do; needs no cluster";
 
+const SNAPSHOT_EXAMPLES: &str = "\
+Examples:
+  raftkv snapshot inspect d0/snapshot-00000000000186a0    whose state it is, at which index, how large
+  raftkv snapshot verify d0/snapshot-00000000000186a0     read it all; exit code 9 if a byte is wrong";
+
 fn main() -> ExitCode {
     let parsed = Line::command().try_get_matches().and_then(|matches| Ok((Line::from_arg_matches(&matches)?, matches)));
     let (Line { globals, command }, matches) = match parsed {
@@ -84,6 +113,7 @@ fn main() -> ExitCode {
             Err(error) => refuse(&error, as_json),
         },
         Command::Bench(args) => bench::run(args, &environment(&globals)),
+        Command::Snapshot(args) => look_into(&args.verb, globals.output == cli::Output::Json),
         Command::Client(command) => cli::run(command, &globals, Line::command()),
     }
 }
@@ -120,6 +150,14 @@ fn environment(globals: &cli::Globals) -> bench::Environment {
         timeout: globals.timeout,
         json: globals.output == cli::Output::Json,
     }
+}
+
+fn look_into(verb: &SnapshotVerb, json: bool) -> ExitCode {
+    let report = match verb {
+        SnapshotVerb::Inspect { file } => snapshot::inspect(file),
+        SnapshotVerb::Verify { file } => snapshot::verify(file),
+    };
+    ExitCode::from(snapshot::show(report, json))
 }
 
 fn serve(args: ServeArgs) -> ExitCode {

@@ -25,15 +25,16 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("wal", &["protocol", "disk", "limits"]),
     ("net", &["protocol", "pool", "limits"]),
     ("replica", &["raft", "kv", "protocol", "time", "limits"]),
+    ("snapshot", &["kv", "disk", "protocol", "limits"]),
     (
         "server",
         &[
             "protocol", "limits", "time", "disk", "pool", "mailbox", "metrics", "logging", "raft", "kv", "wal", "net",
-            "replica", "exit", "sabotage",
+            "replica", "snapshot", "exit", "sabotage",
         ],
     ),
     ("config", &["protocol", "limits", "time", "exit", "logging", "server"]),
-    ("main", &["config", "logging", "server", "protocol", "limits", "cli", "client", "bench"]),
+    ("main", &["config", "logging", "server", "snapshot", "protocol", "limits", "cli", "client", "bench"]),
     ("client", &["protocol"]),
     ("cli", &["protocol", "client"]),
     ("bench", &["protocol", "client"]),

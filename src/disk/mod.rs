@@ -157,6 +157,15 @@ impl Disk {
         Ok(File { inner, counts: self.counts.clone() })
     }
 
+    /// Opens a file for reading only; it must exist.
+    pub fn open_to_read(&self, path: &Path) -> io::Result<File> {
+        let inner = match &self.inner {
+            Inner::Real => FileInner::Real(std::fs::File::open(path)?),
+            Inner::Virtual(disk) => FileInner::Virtual(disk.open(path)?),
+        };
+        Ok(File { inner, counts: self.counts.clone() })
+    }
+
     /// Renames within one directory, replacing what is there.
     pub fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         debug_assert_eq!(from.parent(), to.parent(), "renames stay in their directory");

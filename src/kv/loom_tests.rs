@@ -8,13 +8,12 @@
 //! memory is read after it was freed, or at the same time. Loom sees all executions that the memory model allows, up
 //! to the given number of preemptions; a list has two levels here, and there are two readers and two views at most.
 
-use loom::model::Builder;
 use loom::thread;
 
 use super::*;
 
 fn model(preemptions: usize, run: impl Fn() + Sync + Send + 'static) {
-    let mut builder = Builder::new();
+    let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(preemptions);
     builder.check(run);
 }
@@ -193,6 +192,84 @@ fn the_store_goes_before_its_reader() {
         });
         write(&mut store, &[update(b"a", &[2])]);
         drop(store);
+        reading.join().unwrap();
+    });
+}
+
+/// The state after the entry at `applied`, as if from a file: "a" and "b" with that value.
+fn restored(applied: u64) -> Restored {
+    let value = [applied as u8];
+    let versioned = Versioned { value: &value, revision: Index(applied), create_revision: Index(1), version: 1 };
+    let mut builder = Builder::new();
+    for key in [b"a", b"b"] {
+        builder.push(&Item { key, versioned }).expect("ascending");
+    }
+    let id = protocol::EntryId { term: protocol::Term(1), index: Index(applied) };
+    Restored {
+        position: Position { id, ..Position::default() },
+        format: protocol::format::Format { cluster: protocol::ClusterId(1), members: Vec::new() },
+        sessions: Vec::new(),
+        built: builder.finish(Index(applied)),
+    }
+}
+
+/// The list is replaced and freed, by a third thread, while a reader pins twice: each pin sees one list whole.
+#[test]
+fn a_list_that_is_replaced_and_freed_beside_a_reader() {
+    model(3, || {
+        let mut store = Store::new();
+        write(&mut store, &[update(b"a", &[1]), update(b"b", &[1])]);
+        let mut reader = store.reader();
+        let reading = thread::spawn(move || {
+            sees_whole_entries(&reader.pin());
+            sees_whole_entries(&reader.pin());
+        });
+        let retired = store.replace(restored(5));
+        let freeing = thread::spawn(move || retired.try_free().is_ok());
+        write(&mut store, &[update(b"a", &[6]), update(b"b", &[6])]);
+        freeing.join().unwrap();
+        reading.join().unwrap();
+    });
+}
+
+/// A reader whose slot was never taken when the list was replaced.
+#[test]
+fn a_list_that_is_freed_while_a_reader_comes() {
+    model(4, || {
+        let mut store = Store::new();
+        write(&mut store, &[update(b"a", &[1]), update(b"b", &[1])]);
+        let retired = store.replace(restored(2));
+        let freeing = thread::spawn(move || retired.try_free().is_ok());
+        let mut reader = store.reader();
+        let reading = thread::spawn(move || sees_whole_entries(&reader.pin()));
+        assert!(freeing.join().unwrap(), "nobody was ever in it");
+        reading.join().unwrap();
+    });
+}
+
+/// At a view of the old list a pin sees that list's state, at one of the new list the new one's, or neither.
+#[test]
+fn views_of_a_list_that_is_replaced() {
+    model(3, || {
+        let mut store = Store::new();
+        write(&mut store, &[update(b"a", &[1])]);
+        let mut reader = store.reader();
+        let old = store.open_view(1).expect("the first");
+        write(&mut store, &[update(b"a", &[2])]);
+        let new = ViewId { boot: 1, revision: Index(5), serial: 2 * sync::VIEWS as u64 }; // what the second one will be
+        let reading = thread::spawn(move || {
+            let pinned = reader.pin();
+            if let Some(at_view) = pinned.at_view(old) {
+                assert_eq!(value(at_view.get(b"a")), Some(&[1][..]));
+            }
+            if let Some(at_view) = pinned.at_view(new) {
+                assert_eq!(value(at_view.get(b"a")), Some(&[5][..]));
+            }
+        });
+        let retired = store.replace(restored(5));
+        assert_eq!(store.open_view(1), Ok(new));
+        write(&mut store, &[update(b"a", &[6])]);
+        drop(retired.try_free());
         reading.join().unwrap();
     });
 }

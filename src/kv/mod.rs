@@ -18,6 +18,7 @@ mod model_tests;
 mod replace_tests;
 mod restored;
 mod skiplist;
+pub mod snapshot;
 #[cfg(all(test, not(loom)))]
 mod stress_tests;
 mod sync;
@@ -31,7 +32,7 @@ use protocol::request::ViewId;
 use protocol::Index;
 use view::Purpose;
 
-pub use restored::{Contents, Position, Restored, Session};
+pub use restored::{Contents, Position, Restored, Session, SessionError};
 pub use skiplist::{Builder, Built, OutOfOrder, Pinned, Range, Reader, ReplacedList as Retired, ViewPinned};
 pub use view::{ViewCounts, ViewsFull};
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use protocol::format::Format;
-use protocol::{Chain, EntryId, LogTime};
+use protocol::{Chain, EntryId, LogTime, SessionId};
 
 use super::Built;
 
@@ -41,18 +41,27 @@ pub struct Restored {
     pub built: Built,
 }
 
-/// A session, as a snapshot carries it.
+/// A session, as a snapshot carries it: a record that begins with its id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session(Vec<u8>);
 
+/// A record that is no session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionError;
+
 impl Session {
+    /// Its id.
+    pub fn id(&self) -> SessionId {
+        SessionId(u64::from_le_bytes(self.0[..8].try_into().expect("eight bytes")))
+    }
+
     /// Appends its record.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.0);
     }
 
     /// Reads a whole record.
-    pub fn decode(record: &[u8]) -> Self {
-        Self(record.to_vec())
+    pub fn decode(record: &[u8]) -> Result<Self, SessionError> {
+        (record.len() >= 8).then(|| Self(record.to_vec())).ok_or(SessionError)
     }
 }

@@ -9,6 +9,8 @@ use super::*;
 const READERS: usize = 3;
 const KEYS: u64 = 16;
 const ENTRIES: u64 = if cfg!(miri) { 200 } else { 60_000 };
+/// After so many entries a snapshot is installed that is somewhat newer than the list.
+const ENTRIES_PER_LIST: u64 = ENTRIES / 60;
 /// Pins that every reader must have had before the writer stops.
 const PINS: u64 = if cfg!(miri) { 10 } else { 2_000 };
 
@@ -43,6 +45,35 @@ fn number(found: Versioned<'_>) -> u64 {
     let value = u64::from_le_bytes(found.value.try_into().expect("eight bytes"));
     assert_eq!(found.revision, Index(value));
     value
+}
+
+/// What a snapshot at `revision` holds.
+fn restored(revision: u64) -> Restored {
+    let mut builder = Builder::new();
+    let all = |side: usize| (0..KEYS).filter_map(move |k| Some((names(k)[side].clone(), expected(k, revision)?)));
+    for (key, written) in all(0).chain(all(1)) {
+        let (value, revision) = (written.to_le_bytes(), Index(written));
+        let versioned = Versioned { value: &value, revision, create_revision: revision, version: 1 };
+        builder.push(&Item { key: &key, versioned }).expect("ascending");
+    }
+    let id = protocol::EntryId { term: protocol::Term(1), index: Index(revision) };
+    Restored {
+        position: Position { id, ..Position::default() },
+        format: protocol::format::Format { cluster: protocol::ClusterId(1), members: Vec::new() },
+        sessions: Vec::new(),
+        built: builder.finish(Index(revision)),
+    }
+}
+
+/// Frees replaced lists as they come, as the bulk worker does.
+fn free(lists: &std::sync::mpsc::Receiver<Retired>) -> usize {
+    let free = |mut list: Retired| {
+        while let Err(left) = list.try_free() {
+            list = left;
+            thread::yield_now(); // a reader was interrupted within a pin
+        }
+    };
+    lists.iter().map(free).count()
 }
 
 /// All that is seen at `revision` is what the entries up to it left, whole.
@@ -116,7 +147,9 @@ fn readers_beside_the_writer() {
     let stop = AtomicBool::new(false);
     let pins: [AtomicU64; READERS] = Default::default();
     let at_views: [AtomicU64; READERS] = Default::default();
-    thread::scope(|scope| {
+    let (retire, retired) = std::sync::mpsc::channel();
+    let freed = thread::scope(|scope| {
+        let freeing = scope.spawn(move || free(&retired));
         let _stop_readers = Stop(&stop); // also when the writer fails
         for (pins, at_views) in pins.iter().zip(&at_views) {
             let (reader, posted, stop) = (store.reader(), &posted, &stop);
@@ -133,6 +166,12 @@ fn readers_beside_the_writer() {
         let mut revision = 0;
         while revision < ENTRIES || busy(&pins, PINS) || busy(&at_views, 1) {
             revision += 1;
+            if revision.is_multiple_of(ENTRIES_PER_LIST) {
+                revision += revision % 90;
+                retire.send(store.replace(restored(revision))).expect("it is waiting for them");
+                view = None; // it ended with its list
+                continue;
+            }
             apply(&mut store, revision);
             if revision.is_multiple_of(50) {
                 match view.take() {
@@ -149,7 +188,10 @@ fn readers_beside_the_writer() {
         if let Some(view) = view {
             assert!(store.close_view(view));
         }
+        drop(retire);
+        freeing.join().expect("every list is left in the end")
     });
+    assert!(freed >= 30, "{freed} lists were replaced");
     // Nobody reads anymore: everything goes.
     for key in (0..KEYS).flat_map(names) {
         let revision = store.applied().next();
