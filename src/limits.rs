@@ -85,6 +85,8 @@ pub const POOL_BYTES: SizeLimits = SizeLimits { min: 8 << 20, default: 64 << 20,
 pub const LOG_LINES_QUEUED_MAX: usize = 8 * 1024;
 /// Lines up to here, with their names, lie in the queue's slots, in bytes; handing over a longer one allocates.
 pub const LOG_SHORT_LINE_BYTES: usize = 480;
+/// How far the logging thread stands back behind others where processors are scarce (`nice`): a third of their share.
+pub const LOG_NICENESS: i32 = 5;
 /// Where a message is cut, in bytes.
 pub const LOG_MESSAGE_BYTES_MAX: usize = 4 * 1024;
 /// Where the name of a thread, logger, module or file is cut, in bytes; its length is one byte.

@@ -77,8 +77,9 @@ pub fn exit_on_fatal_signals() {
     }
 }
 
-/// Makes only async-signal-safe calls. A fault of our own happens again when this returns, and meets the old action; what
-/// somebody sent is sent again.
+/// Makes only async-signal-safe calls. A fault of our own happens again when this returns, and meets what was in force
+/// before (Rust's own handler knows a stack that overflowed); a signal that somebody sent is sent again and ends the
+/// process.
 extern "C" fn on_fatal_signal(signal: libc::c_int, about: *mut libc::siginfo_t, _context: *mut libc::c_void) {
     flush_in_signal_handler();
     let before = FATAL.iter().position(|fatal| *fatal == signal).and_then(|number| BEFORE[number].get());
@@ -86,12 +87,13 @@ extern "C" fn on_fatal_signal(signal: libc::c_int, about: *mut libc::siginfo_t, 
     // installed; sigaction, signal and raise are async-signal-safe.
     unsafe {
         match before {
-            Some(before) => libc::sigaction(signal, before, std::ptr::null_mut()),
-            None => libc::signal(signal, libc::SIG_DFL) as libc::c_int,
-        };
-        let is_fault = (*about).si_code > 0;
-        if !is_fault {
-            libc::raise(signal);
+            Some(before) if (*about).si_code > 0 => {
+                libc::sigaction(signal, before, std::ptr::null_mut());
+            }
+            _ => {
+                libc::signal(signal, libc::SIG_DFL);
+                libc::raise(signal);
+            }
         }
     }
 }

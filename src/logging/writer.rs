@@ -22,6 +22,7 @@ pub(super) fn start(queue: Queue, sinks: Sinks) -> io::Result<Arc<Queue>> {
 /// Writes for as long as the process lives: whatever is queued goes out in as few writes as its sinks allow.
 fn run(queue: &Queue, mut sinks: Sinks) {
     queue.attach();
+    yield_to_others();
     let mut dropped_before = super::dropped();
     loop {
         if queue.take_reopen() {
@@ -43,5 +44,16 @@ fn run(queue: &Queue, mut sinks: Sinks) {
         sinks.write();
         queue.swept();
         queue.sleep(Duration::from_millis(limits::LOG_TICK_MS));
+    }
+}
+
+/// Lets the threads that serve clients go first: this one wakes up often, and must not preempt them each time. A refusal
+/// changes nothing.
+fn yield_to_others() {
+    // SAFETY: sched_setscheduler reads one valid sched_param; 0 is the calling thread for both calls.
+    unsafe {
+        let param = libc::sched_param { sched_priority: 0 };
+        libc::sched_setscheduler(0, libc::SCHED_BATCH, &param);
+        libc::setpriority(libc::PRIO_PROCESS, 0, limits::LOG_NICENESS);
     }
 }
