@@ -72,7 +72,7 @@ kinds! {
     HelloReply = 0x02, "HELLO_REPLY";
     /// Instead of HELLO_REPLY; the connection is closed after it: [`crate::format::Refusal`].
     Refusal = 0x03, "REFUSAL";
-    /// A command for the log (put, update, remove): [`crate::request::Request::Write`].
+    /// A command for the log: [`crate::request::Request::Write`].
     Write = 0x10, "WRITE";
     /// [`crate::request::Request::Get`].
     Get = 0x20, "GET";

@@ -1,7 +1,7 @@
 //! Replies. Every one says whether the operation can have taken effect (C-23).
 
 use crate::entry::EntryId;
-use crate::ids::{ClusterId, Index, NodeId, RequestId, Term};
+use crate::ids::{ClusterId, Index, NodeId, RequestId, SessionId, Term};
 use crate::request::ViewId;
 
 /// What became of a request, in HTTP's numbers.
@@ -22,7 +22,7 @@ pub enum Status {
     Exists = 409,
     /// The view has expired; start the scan again.
     ViewExpired = 410,
-    /// A condition did not hold (reserved).
+    /// A condition did not hold: the reason says which.
     ConditionFailed = 412,
     /// Key, value or frame over the limit.
     TooLarge = 413,
@@ -75,8 +75,20 @@ pub enum Reason {
     Stopping = 16,
     /// An empty key.
     EmptyKey = 17,
-    /// Not supported by this version (a session, say).
+    /// Not supported by this version.
     Unsupported = 18,
+    /// The session has expired or was closed: this attempt was not applied (C-24).
+    SessionExpired = 19,
+    /// The sequence is so far behind the session's newest that its result is not kept: this attempt was not applied.
+    Forgotten = 20,
+    /// Somebody asked for the request's outcome before it was executed: it never was and never will be (C-24).
+    Never = 21,
+    /// The key's revision is not the expected one.
+    RevisionMismatch = 22,
+    /// The value is not a decimal number that fits 64 bits.
+    NotANumber = 23,
+    /// The sum does not fit 64 bits.
+    Overflow = 24,
     /// A reason that this version has no name for: what every number above becomes when a newer server sent it.
     Other = 0xffff,
 }
@@ -144,8 +156,75 @@ pub enum ReplyBody<'a> {
     Page(Page<'a>),
     /// A node's status.
     Status(Box<NodeStatus>),
+    /// The sum after an increment.
+    Number(i64),
+    /// The session that was opened.
+    Session(SessionTerms),
+    /// Which operation was refused, of a batch or alone.
+    Refused(RefusedOperation),
+    /// What became of a request.
+    Fate(Fate),
     /// A snapshot that was taken.
     Snapshot(TakenSnapshot),
+}
+
+/// A session, and how to use it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionTerms {
+    /// Its id.
+    pub id: SessionId,
+    /// It expires when it is not used for so long, in milliseconds of log time.
+    pub ttl_ms: u64,
+    /// How many requests may be in flight: before sequence `s` is sent, `s - window` must have its final answer.
+    pub window: u32,
+}
+
+/// The operation that was refused; with a batch nothing of it was applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RefusedOperation {
+    /// Its position in the batch, from 0; 0 where there is no batch.
+    pub position: u32,
+    /// With a revision that is not the expected one: the key's revision, 0 = it does not exist. Otherwise 0.
+    pub revision: Index,
+}
+
+/// What became of a request of a session (C-24).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It was executed, with this answer.
+    Executed(Answer),
+    /// It was not executed and never will be: a copy that still comes is refused.
+    Never,
+    /// The session no longer keeps its result, or it is too far ahead to be marked: nothing can be said.
+    Forgotten,
+    /// The session has expired, was closed, or never was: nothing can be said of what it did, but it will do nothing more.
+    SessionExpired,
+}
+
+/// The answer that a request got, or would have got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// What became of it.
+    pub status: Status,
+    /// Why.
+    pub reason: Reason,
+    /// Whether it changed anything.
+    pub effect: Effect,
+    /// The log index that executed it.
+    pub revision: Index,
+    /// What it brought.
+    pub detail: Detail,
+}
+
+/// The body of an [`Answer`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// Nothing.
+    Nothing,
+    /// See [`ReplyBody::Number`].
+    Number(i64),
+    /// See [`ReplyBody::Refused`].
+    Refused(RefusedOperation),
 }
 
 /// A value with its history in three numbers.

@@ -24,9 +24,9 @@ pub enum ReadMode {
 pub struct RequestHeader {
     /// Echoed in the reply.
     pub request: RequestId,
-    /// Session, or 0 (sessions come later; must be 0 in this version).
+    /// Session, or 0. Only writes have one.
     pub session: SessionId,
-    /// Sequence within the session, or 0.
+    /// Sequence within the session, from 1; 0 without a session, and with keep-alive and close.
     pub sequence: Sequence,
     /// How long the client will wait, in milliseconds; 0 = the server's maximum.
     pub deadline_ms: u32,

@@ -54,6 +54,12 @@ impl fmt::Display for Reason {
             Self::Stopping => "the server is stopping",
             Self::EmptyKey => "the key is empty",
             Self::Unsupported => "the server does not support this",
+            Self::SessionExpired => "the session has expired",
+            Self::Forgotten => "the session no longer keeps this request's result",
+            Self::Never => "the request was declared never executed when its outcome was asked for",
+            Self::RevisionMismatch => "the key's revision is not the expected one",
+            Self::NotANumber => "the value is not a decimal number of 64 bits",
+            Self::Overflow => "the sum does not fit 64 bits",
             Self::Other => "a reason that this version does not know",
         })
     }

@@ -4,13 +4,13 @@ mod common;
 
 use bytes::Bytes;
 use common::{chained, raw_frame, OwnedRequest, Refused, Sample, MAX};
-use raftkv_protocol::command::Command;
+use raftkv_protocol::command::{BatchBuilder, Command, Operation, BATCH_OPERATIONS_MAX};
 use raftkv_protocol::error::{DecodeError, FrameError};
 use raftkv_protocol::format::Hello;
 use raftkv_protocol::frame::split;
 use raftkv_protocol::kind::Kind;
 use raftkv_protocol::message::{AppendEntries, AppendReply, Envelope, Message, RejectHint, SnapshotOffer};
-use raftkv_protocol::reply::{Effect, Reason, Reply, ReplyBody, ReplyHeader, Status};
+use raftkv_protocol::reply::{Answer, Detail, Effect, Fate, Reason, Reply, ReplyBody, ReplyHeader, Status};
 use raftkv_protocol::request::{Request, RequestHeader};
 use raftkv_protocol::snapshot::{Chunk, Transfer};
 use raftkv_protocol::*;
@@ -214,7 +214,7 @@ fn commands_are_exact() {
         body[at] = byte;
         Command::decode(&body).map(|_| ()).unwrap_err()
     };
-    for kind in [0, 4, 255] {
+    for kind in [0, 11, 255] {
         assert_eq!(with(0, kind), DecodeError::UnknownCommand(kind));
     }
     assert_eq!(with(1, 1), DecodeError::Reserved("command flags"));
@@ -223,6 +223,84 @@ fn commands_are_exact() {
     assert_eq!(with(8, 4), DecodeError::Trailing(1));
     assert_eq!(with(0, 3), DecodeError::Value { field: "value length of a removal", value: 5 });
     assert_eq!(Command::decode(&[]), Err(DecodeError::Truncated("command kind")));
+}
+
+#[test]
+fn increments_bring_no_value_and_session_commands_nothing() {
+    let refused = |command: Command<'_>, damage: &dyn Fn(&mut Vec<u8>)| {
+        let mut body = Vec::new();
+        command.encode(&mut body);
+        damage(&mut body);
+        Command::decode(&body).map(|_| ()).unwrap_err()
+    };
+    let increment = Command::Increment { key: b"key", by: -1 };
+    let field = "value length of an increment";
+    let with_value = |body: &mut Vec<u8>| {
+        body[8] = 1;
+        body.push(b'v');
+    };
+    assert_eq!(refused(increment, &with_value), DecodeError::Value { field, value: 1 });
+    for command in [Command::OpenSession, Command::CloseSession, Command::KeepAlive] {
+        let counted = "operation count of a session command";
+        assert_eq!(refused(command, &|body| body[4] = 1), DecodeError::Reserved(counted));
+        assert_eq!(refused(command, &|body| body[8] = 1), DecodeError::Reserved("command reserved"));
+        assert_eq!(refused(command, &|body| body.push(0)), DecodeError::Trailing(1));
+    }
+    let query = Command::QueryOutcome { session: SessionId(1), sequence: Sequence(2) };
+    assert_eq!(refused(query, &|body| body.truncate(27)), DecodeError::Truncated("queried sequence"));
+}
+
+#[test]
+fn batches_have_1_to_128_operations_and_nothing_else_in_them() {
+    let mut builder = BatchBuilder::default();
+    assert_eq!(builder.batch(), None, "an empty batch is none");
+    for _ in 0..BATCH_OPERATIONS_MAX {
+        assert!(builder.push(Operation::Remove { key: b"k" }));
+    }
+    assert!(!builder.push(Operation::Remove { key: b"k" }), "it is full");
+    let batch = Command::Batch(builder.batch().unwrap());
+    let mut body = Vec::new();
+    batch.encode(&mut body);
+    assert_eq!(Command::decode(&body), Ok(batch));
+    assert_eq!(batch.operations().count(), BATCH_OPERATIONS_MAX);
+    let with = |at: usize, byte: u8| {
+        let mut body = body.clone();
+        body[at] = byte;
+        Command::decode(&body).map(|_| ()).unwrap_err()
+    };
+    let count = |value| DecodeError::Value { field: "operation count", value };
+    assert_eq!([with(4, 0), with(4, 129)], [count(0), count(129)]);
+    assert_eq!(with(4, 127), DecodeError::Trailing(13));
+    assert_eq!(with(8, 1), DecodeError::Reserved("command reserved"));
+    for kind in [0, 6, 7, 10] {
+        let nested = DecodeError::Value { field: "operation kind", value: kind.into() };
+        assert_eq!(with(12, kind), nested, "batches and session commands do not nest");
+    }
+    body.push(0);
+    assert_eq!(Command::decode(&body), Err(DecodeError::Trailing(1)));
+}
+
+#[test]
+fn fates_that_are_not_known_are_refused() {
+    let header = ReplyHeader {
+        request: RequestId(1),
+        status: Status::Ok,
+        reason: Reason::None,
+        effect: Effect::None,
+        revision: Index(9),
+    };
+    let detail = Detail::Number(-3);
+    let answer =
+        Answer { status: Status::Created, reason: Reason::None, effect: Effect::Applied, revision: Index(7), detail };
+    let body = ReplyBody::Fate(Fate::Executed(answer));
+    let mut good = Vec::new();
+    Reply { header, leader: None, body, trailer: &[] }.encode(&mut good);
+    assert!(damaged(&good, |_| {}).is_ok());
+    assert_eq!(damaged(&good, |p| p[24] = 5), decode_error(DecodeError::Value { field: "fate", value: 5 }));
+    assert_eq!(damaged(&good, |p| p[25] = 1), decode_error(DecodeError::Reserved("fate reserved")));
+    assert_eq!(damaged(&good, |p| p[28] = 9), decode_error(DecodeError::Value { field: "status", value: 9 }));
+    let field = "answer body kind";
+    assert_eq!(damaged(&good, |p| p[33] = 2), decode_error(DecodeError::Value { field, value: 2 }));
 }
 
 #[test]
@@ -312,7 +390,7 @@ fn replies_of_a_newer_server() {
     assert_eq!(header_of(damaged(&good, |p| p[10] = 200)).reason, Reason::Other);
     assert_eq!(header_of(damaged(&good, |p| p[12] = 3)).effect, Effect::Unknown);
     assert_eq!(damaged(&good, |p| p[8] = 1), decode_error(DecodeError::Value { field: "status", value: 257 }));
-    assert_eq!(damaged(&good, |p| p[13] = 5), decode_error(DecodeError::Value { field: "body kind", value: 5 }));
+    assert_eq!(damaged(&good, |p| p[13] = 10), decode_error(DecodeError::Value { field: "body kind", value: 10 }));
     assert_eq!(damaged(&good, |p| p[14] = 4), decode_error(DecodeError::Reserved("reply flags")));
     assert_eq!(damaged(&good, |p| p[28] = 0xff), decode_error(DecodeError::Utf8("message")));
 }

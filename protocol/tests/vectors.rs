@@ -8,11 +8,14 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use common::{chained, OwnedBody, OwnedReply, OwnedRequest, OwnedTransfer, OwnedVersioned, Sample};
-use raftkv_protocol::command::Command;
+use raftkv_protocol::command::{BatchBuilder, Command, Operation};
 use raftkv_protocol::format::{Format, Hello, HelloReply, Member, Purpose, Refusal};
 use raftkv_protocol::kind::Kind;
 use raftkv_protocol::message::{AppendEntries, AppendReply, Envelope, Message, RejectHint, SnapshotOffer};
-use raftkv_protocol::reply::{Effect, MemberStatus, NodeStatus, Reason, ReplyHeader, Role, Status, TakenSnapshot};
+use raftkv_protocol::reply::{
+    Answer, Detail, Effect, Fate, MemberStatus, NodeStatus, Reason, RefusedOperation, ReplyHeader, Role, SessionTerms,
+    Status, TakenSnapshot,
+};
 use raftkv_protocol::request::{ReadMode, RequestHeader, ViewId};
 use raftkv_protocol::snapshot::{Fetch, GoneReason};
 use raftkv_protocol::*;
@@ -165,6 +168,15 @@ fn requests() -> Vec<(&'static str, &'static str, Sample)> {
             "put 00 ff = ff 00 with every header field set.",
             Sample::Request(all, OwnedRequest::Put(vec![0, 255], vec![255, 0])),
         ),
+        (
+            "increment_in_session",
+            "Sequence 7 of session 42: increment hits by 1.",
+            Sample::Request(
+                RequestHeader { session: SessionId(42), sequence: Sequence(7), ..header },
+                OwnedRequest::Increment(b"hits".to_vec(), 1),
+            ),
+        ),
+        ("open_session", "Open a session.", request(OwnedRequest::OpenSession)),
         ("get", "get hello.", request(OwnedRequest::Get(b"hello".to_vec()))),
         (
             "get_every_field",
@@ -277,6 +289,54 @@ fn replies() -> Vec<(&'static str, &'static str, Sample)> {
                 None,
                 message("the bytes end inside `key`"),
             ),
+        ),
+        (
+            "incremented",
+            "The sum after an increment at revision 45 is -2.",
+            reply(header(Status::Ok, Reason::None, Applied, 45), None, OwnedBody::Number(-2)),
+        ),
+        (
+            "session",
+            "Session 46 was opened: it lives 300,000 ms without use and has a window of 256.",
+            reply(
+                header(Status::Created, Reason::None, Applied, 46),
+                None,
+                OwnedBody::Session(SessionTerms { id: SessionId(46), ttl_ms: 300_000, window: 256 }),
+            ),
+        ),
+        (
+            "refused",
+            "The third operation of a batch found its key at revision 40, which it did not expect.",
+            reply(
+                header(Status::ConditionFailed, Reason::RevisionMismatch, Nothing, 47),
+                None,
+                OwnedBody::Refused(RefusedOperation { position: 2, revision: Index(40) }),
+            ),
+        ),
+        (
+            "session_expired",
+            "The session is gone: this attempt was not applied.",
+            reply(header(Status::NotExecuted, Reason::SessionExpired, Nothing, 0), None, OwnedBody::Empty),
+        ),
+        (
+            "fate_executed",
+            "What was asked about was an increment, executed at revision 45, with the sum -2.",
+            reply(
+                header(Status::Ok, Reason::None, Nothing, 48),
+                None,
+                OwnedBody::Fate(Fate::Executed(Answer {
+                    status: Status::Ok,
+                    reason: Reason::None,
+                    effect: Applied,
+                    revision: Index(45),
+                    detail: Detail::Number(-2),
+                })),
+            ),
+        ),
+        (
+            "fate_never",
+            "It was never executed and never will be.",
+            reply(header(Status::Ok, Reason::None, Nothing, 48), None, OwnedBody::Fate(Fate::Never)),
         ),
         (
             "page",
@@ -459,10 +519,26 @@ fn frames_are_encoded_as_committed() {
 
 #[test]
 fn commands_are_encoded_as_committed() {
+    let mut operations = BatchBuilder::default();
+    assert!(operations.push(Operation::CompareAndSet { key: b"lock", expected: Index(0), value: b"me" }));
+    assert!(operations.push(Operation::Increment { key: b"hits", by: -2 }));
+    let batch = operations.batch().unwrap();
+    let query = Command::QueryOutcome { session: SessionId(42), sequence: Sequence(7) };
     let commands = [
         ("put", "put hello = raftkv", Command::Put { key: b"hello", value: b"raftkv" }),
         ("update", "update hello = an empty value", Command::Update { key: b"hello", value: b"" }),
         ("remove", "remove hello", Command::Remove { key: b"hello" }),
+        (
+            "compare_and_set",
+            "set hello = raftkv if its revision is 42",
+            Command::CompareAndSet { key: b"hello", expected: Index(42), value: b"raftkv" },
+        ),
+        ("increment", "add -2 to hits", Command::Increment { key: b"hits", by: -2 }),
+        ("batch", "set lock = me if lock does not exist, and add -2 to hits", Command::Batch(batch)),
+        ("open_session", "open a session", Command::OpenSession),
+        ("close_session", "close the session in the header", Command::CloseSession),
+        ("keep_alive", "keep the session in the header", Command::KeepAlive),
+        ("query_outcome", "what became of sequence 7 of session 42?", query),
     ];
     let vectors = commands.map(|(name, note, command)| {
         let mut bytes = Vec::new();

@@ -4,6 +4,7 @@ mod command;
 mod entry;
 mod envelope;
 mod format;
+mod outcome;
 mod reply;
 mod request;
 mod snapshot;

@@ -2,6 +2,7 @@
 
 use bytes::BufMut;
 
+use super::outcome::{NUMBER_BYTES, REFUSED_BYTES, SESSION_BYTES};
 use super::request::VIEW_BYTES;
 use crate::entry::EntryId;
 use crate::error::DecodeError;
@@ -9,7 +10,8 @@ use crate::frame::{self, Frame, Out, HEADER_BYTES};
 use crate::ids::{Index, NodeId, RequestId, Term};
 use crate::kind::Kind;
 use crate::reply::{
-    Effect, Item, LeaderHint, NodeStatus, Page, Reason, Reply, ReplyBody, ReplyHeader, Status, TakenSnapshot, Versioned,
+    Effect, Fate, Item, LeaderHint, NodeStatus, Page, Reason, RefusedOperation, Reply, ReplyBody, ReplyHeader,
+    SessionTerms, Status, TakenSnapshot, Versioned,
 };
 use crate::request::ViewId;
 use crate::wire::{bytes_len, put_bytes, put_count, Fields};
@@ -29,11 +31,15 @@ const HAS_LEADER: u8 = 1;
 const HAS_TRAILER: u8 = 2;
 const HAS_VIEW: u8 = 1;
 
-const EMPTY: u8 = 0;
+pub(super) const EMPTY: u8 = 0;
 const MESSAGE: u8 = 1;
 const VALUE: u8 = 2;
 const PAGE: u8 = 3;
 const NODE_STATUS: u8 = 4;
+pub(super) const NUMBER: u8 = 5;
+const SESSION: u8 = 6;
+pub(super) const REFUSED: u8 = 7;
+const FATE: u8 = 8;
 const SNAPSHOT: u8 = 9;
 
 impl Status {
@@ -62,7 +68,7 @@ impl Status {
 
 impl Reason {
     /// All reasons that have a name.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 25] = [
         Self::None,
         Self::NotLeader,
         Self::NoLeader,
@@ -82,6 +88,12 @@ impl Reason {
         Self::Stopping,
         Self::EmptyKey,
         Self::Unsupported,
+        Self::SessionExpired,
+        Self::Forgotten,
+        Self::Never,
+        Self::RevisionMismatch,
+        Self::NotANumber,
+        Self::Overflow,
     ];
 
     /// The reason with this number; [`Reason::Other`] for a newer server's. Status and effect say what to do.
@@ -173,6 +185,10 @@ impl<'a> ReplyBody<'a> {
             Self::Value(_) => VALUE,
             Self::Page(_) => PAGE,
             Self::Status(_) => NODE_STATUS,
+            Self::Number(_) => NUMBER,
+            Self::Session(_) => SESSION,
+            Self::Refused(_) => REFUSED,
+            Self::Fate(_) => FATE,
             Self::Snapshot(_) => SNAPSHOT,
         }
     }
@@ -184,6 +200,10 @@ impl<'a> ReplyBody<'a> {
             Self::Value(versioned) => versioned.encoded_len(),
             Self::Page(page) => page.encoded_len(),
             Self::Status(status) => status.encoded_len(),
+            Self::Number(_) => NUMBER_BYTES,
+            Self::Session(_) => SESSION_BYTES,
+            Self::Refused(_) => REFUSED_BYTES,
+            Self::Fate(fate) => fate.encoded_len(),
             Self::Snapshot(_) => SNAPSHOT_BYTES,
         }
     }
@@ -195,6 +215,10 @@ impl<'a> ReplyBody<'a> {
             Self::Value(versioned) => versioned.encode(out),
             Self::Page(page) => page.encode(out),
             Self::Status(status) => status.encode(out),
+            Self::Number(number) => out.put_i64_le(*number),
+            Self::Session(terms) => terms.encode(out),
+            Self::Refused(refused) => refused.encode(out),
+            Self::Fate(fate) => fate.encode(out),
             Self::Snapshot(taken) => taken.encode(out),
         }
     }
@@ -207,6 +231,10 @@ impl<'a> ReplyBody<'a> {
             PAGE => Page::decode(fields).map(Self::Page),
             SNAPSHOT => TakenSnapshot::decode(fields).map(Self::Snapshot),
             NODE_STATUS => NodeStatus::decode(fields).map(|status| Self::Status(Box::new(status))),
+            NUMBER => fields.u64("number").map(|number| Self::Number(number.cast_signed())),
+            SESSION => SessionTerms::decode(fields).map(Self::Session),
+            REFUSED => RefusedOperation::decode(fields).map(Self::Refused),
+            FATE => Fate::decode(fields).map(Self::Fate),
             other => Err(DecodeError::Value { field: "body kind", value: other.into() }),
         }
     }

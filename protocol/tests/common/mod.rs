@@ -5,15 +5,15 @@ use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
-use raftkv_protocol::command::Command;
+use raftkv_protocol::command::{BatchBuilder, Command, Operation};
 use raftkv_protocol::error::{ChainError, DecodeError, FrameError};
 use raftkv_protocol::format::{Format, Hello, HelloReply, Member, Purpose, Refusal};
 use raftkv_protocol::frame::{split, Frame};
 use raftkv_protocol::kind::{Group, Kind};
 use raftkv_protocol::message::{AppendEntries, AppendReply, Envelope, Message, RejectHint, SnapshotOffer};
 use raftkv_protocol::reply::{
-    Effect, Item, LeaderHint, MemberStatus, NodeStatus, Page, Reason, Reply, ReplyBody, ReplyHeader, Role, Status,
-    TakenSnapshot, Versioned,
+    Answer, Detail, Effect, Fate, Item, LeaderHint, MemberStatus, NodeStatus, Page, Reason, RefusedOperation, Reply,
+    ReplyBody, ReplyHeader, Role, SessionTerms, Status, TakenSnapshot, Versioned,
 };
 use raftkv_protocol::request::{LogLevel, ReadMode, Request, RequestHeader, Scan, ViewId};
 use raftkv_protocol::snapshot::{Chunk, Fetch, Gone, GoneReason, Transfer};
@@ -44,6 +44,13 @@ pub enum OwnedRequest {
     Put(Vec<u8>, Vec<u8>),
     Update(Vec<u8>, Vec<u8>),
     Remove(Vec<u8>),
+    CompareAndSet(Vec<u8>, u64, Vec<u8>),
+    Increment(Vec<u8>, i64),
+    Batch(BatchBuilder),
+    OpenSession,
+    CloseSession,
+    KeepAlive,
+    QueryOutcome(u64, u64),
     Get(Vec<u8>),
     Scan { view: Option<ViewId>, from: Vec<u8>, to: Vec<u8>, limit: u32, keys_only: bool, count_only: bool },
     CloseView(ViewId),
@@ -69,6 +76,10 @@ pub enum OwnedBody {
     Value(OwnedVersioned),
     Page { view: Option<ViewId>, count: u64, items: Vec<(Vec<u8>, OwnedVersioned)>, resume: Vec<u8> },
     Status(Box<NodeStatus>),
+    Number(i64),
+    Session(SessionTerms),
+    Refused(RefusedOperation),
+    Fate(Fate),
     Snapshot(TakenSnapshot),
 }
 
@@ -207,6 +218,17 @@ impl OwnedRequest {
             Self::Put(key, value) => Request::Write(Command::Put { key, value }),
             Self::Update(key, value) => Request::Write(Command::Update { key, value }),
             Self::Remove(key) => Request::Write(Command::Remove { key }),
+            Self::CompareAndSet(key, expected, value) => {
+                Request::Write(Command::CompareAndSet { key, expected: Index(*expected), value })
+            }
+            Self::Increment(key, by) => Request::Write(Command::Increment { key, by: *by }),
+            Self::Batch(operations) => Request::Write(Command::Batch(operations.batch().expect("it is not empty"))),
+            Self::OpenSession => Request::Write(Command::OpenSession),
+            Self::CloseSession => Request::Write(Command::CloseSession),
+            Self::KeepAlive => Request::Write(Command::KeepAlive),
+            Self::QueryOutcome(session, sequence) => {
+                Request::Write(Command::QueryOutcome { session: SessionId(*session), sequence: Sequence(*sequence) })
+            }
             Self::Get(key) => Request::Get { key },
             Self::Scan { view, from, to, limit, keys_only, count_only } => Request::Scan(Scan {
                 view: *view,
@@ -230,6 +252,19 @@ impl OwnedRequest {
             Request::Write(Command::Put { key, value }) => Self::Put(key.to_vec(), value.to_vec()),
             Request::Write(Command::Update { key, value }) => Self::Update(key.to_vec(), value.to_vec()),
             Request::Write(Command::Remove { key }) => Self::Remove(key.to_vec()),
+            Request::Write(Command::CompareAndSet { key, expected, value }) => {
+                Self::CompareAndSet(key.to_vec(), expected.0, value.to_vec())
+            }
+            Request::Write(Command::Increment { key, by }) => Self::Increment(key.to_vec(), by),
+            Request::Write(Command::Batch(batch)) => {
+                let mut operations = BatchBuilder::default();
+                assert_eq!(batch.operations().filter(|it| operations.push(*it)).count(), batch.count() as usize);
+                Self::Batch(operations)
+            }
+            Request::Write(Command::OpenSession) => Self::OpenSession,
+            Request::Write(Command::CloseSession) => Self::CloseSession,
+            Request::Write(Command::KeepAlive) => Self::KeepAlive,
+            Request::Write(Command::QueryOutcome { session, sequence }) => Self::QueryOutcome(session.0, sequence.0),
             Request::Get { key } => Self::Get(key.to_vec()),
             Request::Scan(scan) => Self::Scan {
                 view: scan.view,
@@ -262,6 +297,10 @@ impl OwnedReply {
                 resume,
             }),
             OwnedBody::Status(status) => ReplyBody::Status(status.clone()),
+            OwnedBody::Number(number) => ReplyBody::Number(*number),
+            OwnedBody::Session(terms) => ReplyBody::Session(*terms),
+            OwnedBody::Refused(refused) => ReplyBody::Refused(*refused),
+            OwnedBody::Fate(fate) => ReplyBody::Fate(*fate),
             OwnedBody::Snapshot(taken) => ReplyBody::Snapshot(*taken),
         };
         let leader = self.leader.as_ref().map(|(node, address)| LeaderHint { node: *node, address });
@@ -280,6 +319,10 @@ impl OwnedReply {
                 resume: page.resume.to_vec(),
             },
             ReplyBody::Status(status) => OwnedBody::Status(status.clone()),
+            ReplyBody::Number(number) => OwnedBody::Number(*number),
+            ReplyBody::Session(terms) => OwnedBody::Session(*terms),
+            ReplyBody::Refused(refused) => OwnedBody::Refused(*refused),
+            ReplyBody::Fate(fate) => OwnedBody::Fate(*fate),
             ReplyBody::Snapshot(taken) => OwnedBody::Snapshot(*taken),
         };
         let leader = reply.leader.map(|hint| (hint.node, hint.address.to_owned()));
@@ -430,6 +473,13 @@ fn request(kind: Kind) -> BoxedStrategy<OwnedRequest> {
             (key(), value()).prop_map(|(key, value)| OwnedRequest::Put(key, value)),
             (key(), value()).prop_map(|(key, value)| OwnedRequest::Update(key, value)),
             key().prop_map(OwnedRequest::Remove),
+            (key(), any::<u64>(), value()).prop_map(|(key, at, value)| OwnedRequest::CompareAndSet(key, at, value)),
+            (key(), any::<i64>()).prop_map(|(key, by)| OwnedRequest::Increment(key, by)),
+            vec(operation(), 1..6).prop_map(batch),
+            Just(OwnedRequest::OpenSession),
+            Just(OwnedRequest::CloseSession),
+            Just(OwnedRequest::KeepAlive),
+            any::<(u64, u64)>().prop_map(|(session, sequence)| OwnedRequest::QueryOutcome(session, sequence)),
         ]
         .boxed(),
         Kind::Get => key().prop_map(OwnedRequest::Get).boxed(),
@@ -454,6 +504,56 @@ fn request(kind: Kind) -> BoxedStrategy<OwnedRequest> {
         .boxed(),
         other => panic!("{other} is not a request"),
     }
+}
+
+type OwnedOperation = (u8, Vec<u8>, u64, Vec<u8>);
+
+fn operation() -> impl Strategy<Value = OwnedOperation> {
+    (0..5_u8, key(), any::<u64>(), value())
+}
+
+fn batch(operations: Vec<OwnedOperation>) -> OwnedRequest {
+    let mut builder = BatchBuilder::default();
+    for (kind, key, number, value) in &operations {
+        let pushed = builder.push(match kind {
+            0 => Operation::Put { key, value },
+            1 => Operation::Update { key, value },
+            2 => Operation::Remove { key },
+            3 => Operation::CompareAndSet { key, expected: Index(*number), value },
+            _ => Operation::Increment { key, by: number.cast_signed() },
+        });
+        assert!(pushed);
+    }
+    OwnedRequest::Batch(builder)
+}
+
+prop_compose! {
+    fn refused()(position: u32, revision: u64) -> RefusedOperation {
+        RefusedOperation { position, revision: Index(revision) }
+    }
+}
+
+fn detail() -> impl Strategy<Value = Detail> {
+    prop_oneof![Just(Detail::Nothing), any::<i64>().prop_map(Detail::Number), refused().prop_map(Detail::Refused),]
+}
+
+prop_compose! {
+    fn answer()(
+        status in prop::sample::select(Status::ALL.to_vec()),
+        reason in reason(),
+        effect in prop::sample::select(vec![Effect::None, Effect::Applied, Effect::Unknown]),
+        revision: u64,
+        detail in detail(),
+    ) -> Answer {
+        Answer { status, reason, effect, revision: Index(revision), detail }
+    }
+}
+
+fn fate() -> impl Strategy<Value = Fate> {
+    prop_oneof![
+        3 => answer().prop_map(Fate::Executed),
+        1 => prop::sample::select(vec![Fate::Never, Fate::Forgotten, Fate::SessionExpired]),
+    ]
 }
 
 prop_compose! {
@@ -505,6 +605,12 @@ fn body() -> impl Strategy<Value = OwnedBody> {
         (option::of(view()), any::<u64>(), vec((key(), versioned()), 0..5), key())
             .prop_map(|(view, count, items, resume)| OwnedBody::Page { view, count, items, resume }),
         node_status().prop_map(|status| OwnedBody::Status(Box::new(status))),
+        any::<i64>().prop_map(OwnedBody::Number),
+        any::<(u64, u64, u32)>().prop_map(|(id, ttl_ms, window)| {
+            OwnedBody::Session(SessionTerms { id: SessionId(id), ttl_ms, window })
+        }),
+        refused().prop_map(OwnedBody::Refused),
+        fate().prop_map(OwnedBody::Fate),
         (any::<u32>(), entry_id(), any::<u64>()).prop_map(|(node, last, bytes)| OwnedBody::Snapshot(TakenSnapshot {
             node: NodeId(node),
             last,
