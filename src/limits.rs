@@ -28,6 +28,16 @@ pub const REPLACED_LIST_STEPS: usize = 4 * 1024;
 /// shrinks under load): some ten microseconds.
 pub const RECLAIM_STEPS: usize = 64;
 
+/// Operations of one batch, the format's own bound: what one entry may do before the next has its turn.
+pub const BATCH_OPERATIONS_MAX: usize = 128;
+/// Requests of one session that may be in flight, and results that it keeps: enough to fill a long link, 10 KiB at most.
+pub const SESSION_WINDOW: usize = 256;
+/// A session that is not used for so long is removed, in milliseconds of log time: longer than any retry or partition that a
+/// client waits out.
+pub const SESSION_TTL_MS: u64 = 300_000;
+/// Open sessions; beyond, no more are opened. With all their results they take 160 MiB.
+pub const SESSIONS_MAX: usize = 16 * 1024;
+
 // Lengths are kept in 32 bits.
 const _: () = assert!(KEY_BYTES_MAX < 1 << 32);
 const _: () = assert!(VALUE_BYTES_MAX < 1 << 32);

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!  raft thread                                  io thread
-//!  store.apply(revision, &command) -> Outcome   let pinned = reader.pin();
+//!  store.execute(revision, origin, &command)     let pinned = reader.pin();
 //!  store.publish(revision)                      if pinned.applied() >= read_index { pinned.get(key) }
 //! ```
 
@@ -14,9 +14,12 @@ mod fifo;
 mod loom_tests;
 #[cfg(all(test, not(loom)))]
 mod model_tests;
+mod operations;
+mod outcome;
 #[cfg(all(test, not(loom)))]
 mod replace_tests;
 mod restored;
+pub mod sessions;
 mod skiplist;
 pub mod snapshot;
 #[cfg(all(test, not(loom)))]
@@ -26,41 +29,26 @@ mod sync;
 mod tests;
 mod view;
 
+use std::sync::Arc;
+
 use protocol::command::Command;
 pub use protocol::reply::{Item, Versioned};
 use protocol::request::ViewId;
-use protocol::Index;
+use protocol::{Index, LogTime, SessionId};
+use sessions::{Met, Origin, Sessions};
 use view::Purpose;
 
-pub use restored::{Contents, Position, Restored, Session, SessionError};
+pub use outcome::{Executed, Fate, Outcome, Refusal, Reply};
+pub use restored::{Contents, Position, Restored};
+pub use sessions::{Session, SessionError};
 pub use skiplist::{Builder, Built, OutOfOrder, Pinned, Range, Reader, ReplacedList as Retired, ViewPinned};
 pub use view::{ViewCounts, ViewsFull};
-
-/// What became of a command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Outcome {
-    /// The key is new (put, update).
-    Created,
-    /// The key's value was replaced (update).
-    Updated,
-    /// The key is gone (remove).
-    Removed,
-    /// Refused: the key exists (put).
-    Exists,
-    /// Refused: there is no such key (remove).
-    NotFound,
-}
-
-/// What a command writes to its key.
-enum Write<'a> {
-    Value(&'a [u8]),
-    Tombstone,
-}
 
 /// The state machine's writer; owned by the raft thread.
 pub struct Store {
     list: skiplist::Writer,
     keys: u64,
+    sessions: Sessions,
 }
 
 impl Default for Store {
@@ -72,12 +60,12 @@ impl Default for Store {
 impl Store {
     /// An empty store, applied up to index 0.
     pub fn new() -> Self {
-        Self::over(Builder::new().finish(Index(0)))
+        Self::over(Builder::new().finish(Index(0)), Sessions::default())
     }
 
     /// The state that a snapshot holds, at start.
     pub fn restore(restored: Restored) -> Self {
-        Self::over(restored.built)
+        Self::over(restored.built, Sessions::restore(restored.sessions))
     }
 
     /// Puts the state of a snapshot in place of this one, in one step (C-19): readers see the old state or the new one, and
@@ -87,27 +75,54 @@ impl Store {
         let index = restored.position.id.index;
         assert!(index == restored.built.applied(), "a list of {} at position {index}", restored.built.applied());
         self.keys = restored.built.keys();
+        self.sessions.replace(restored.sessions);
         self.list.replace(restored.built)
     }
 
-    /// Applies one command of the entry at `revision`, which must be above what is published. Readers see it once
-    /// [`Store::publish`] has named the revision.
-    pub fn apply(&mut self, revision: Index, command: &Command<'_>) -> Outcome {
-        let key = match *command {
-            Command::Put { key, .. } | Command::Update { key, .. } | Command::Remove { key } => key,
+    /// Executes the command of the entry at `revision`, which must be above what is published, unless its session has
+    /// its result already: then that is the answer, and nothing is done (C-24). Sessions that have expired by the entry's
+    /// log time are removed first. Readers see what it writes once [`Store::publish`] has named the revision.
+    pub fn execute(&mut self, revision: Index, origin: Origin, command: &Command<'_>) -> Reply {
+        self.sessions.expire(origin.log_time);
+        let outcome = match command {
+            Command::OpenSession => self.sessions.open(revision, origin.log_time),
+            Command::CloseSession => self.sessions.close(origin.session),
+            Command::KeepAlive => self.sessions.keep(origin),
+            Command::QueryOutcome { session, sequence } => {
+                return Reply::Fate(self.sessions.query(*session, *sequence, revision));
+            }
+            _ if origin.session == SessionId(0) => self.apply(revision, command),
+            _ => return Reply::Executed(self.execute_once(revision, origin, command)),
         };
-        let outcome = self.list.change(revision.0, key, |exists| decide(command, exists));
-        match outcome {
-            Outcome::Created => self.keys += 1,
-            Outcome::Removed => self.keys -= 1,
-            Outcome::Updated | Outcome::Exists | Outcome::NotFound => {}
-        }
+        Reply::Executed(Executed { outcome, revision })
+    }
+
+    /// An entry that is no command was committed: only log time has moved.
+    pub fn pass(&mut self, log_time: LogTime) {
+        self.sessions.expire(log_time);
+    }
+
+    /// Applies a command's operations, whatever its session. Panics if it has none.
+    pub fn apply(&mut self, revision: Index, command: &Command<'_>) -> Outcome {
+        let (outcome, keys) = operations::apply(&mut self.list, revision, command);
+        self.keys = self.keys.checked_add_signed(keys).expect("only keys that exist are removed");
         outcome
     }
 
-    /// Applies all commands of one entry, in order: readers see all or none of them (C-19). Outcomes are appended.
+    /// Several commands at one revision.
+    #[cfg(test)]
     pub fn apply_all(&mut self, revision: Index, commands: &[Command<'_>], outcomes: &mut Vec<Outcome>) {
         outcomes.extend(commands.iter().map(|command| self.apply(revision, command)));
+    }
+
+    /// All sessions as they are now, by id: a snapshot's other half (C-22).
+    pub fn capture_sessions(&self) -> Vec<Arc<Session>> {
+        self.sessions.capture()
+    }
+
+    /// The session table.
+    pub fn sessions(&self) -> &Sessions {
+        &self.sessions
     }
 
     /// Publishes everything up to `applied` (C-19); call it after every entry, also after those that write nothing.
@@ -182,27 +197,26 @@ impl Store {
         self.list.view_counts()
     }
 
-    fn over(built: Built) -> Self {
+    fn over(built: Built, sessions: Sessions) -> Self {
         let keys = built.keys();
-        Self { list: skiplist::Writer::over(built), keys }
+        Self { list: skiplist::Writer::over(built), keys, sessions }
+    }
+
+    fn execute_once(&mut self, revision: Index, origin: Origin, command: &Command<'_>) -> Executed {
+        let session = match self.sessions.meet(origin, revision) {
+            Met::Known(executed) => return executed,
+            Met::New(session) => session,
+        };
+        let (outcome, keys) = operations::apply(&mut self.list, revision, command);
+        let executed = Executed { outcome, revision };
+        session.keep(origin.sequence, executed);
+        self.keys = self.keys.checked_add_signed(keys).expect("only keys that exist are removed");
+        executed
     }
 
     /// Lets tests reach the bound with little memory.
     #[cfg(all(test, not(loom)))]
     fn set_view_bytes_max(&mut self, bytes: usize) {
         self.list.set_view_bytes_max(bytes);
-    }
-}
-
-/// The table of outcomes.
-fn decide<'a>(command: &Command<'a>, exists: bool) -> (Outcome, Option<Write<'a>>) {
-    match (*command, exists) {
-        (Command::Put { value, .. } | Command::Update { value, .. }, false) => {
-            (Outcome::Created, Some(Write::Value(value)))
-        }
-        (Command::Put { .. }, true) => (Outcome::Exists, None),
-        (Command::Update { value, .. }, true) => (Outcome::Updated, Some(Write::Value(value))),
-        (Command::Remove { .. }, true) => (Outcome::Removed, Some(Write::Tombstone)),
-        (Command::Remove { .. }, false) => (Outcome::NotFound, None),
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use proptest::prelude::*;
+use protocol::command::{BatchBuilder, Operation};
 
 use super::*;
 
@@ -15,12 +16,24 @@ enum Change {
     Put(u8, u8),
     Update(u8, u8),
     Remove(u8),
+    CompareAndSet(u8, Expected, u8),
+    Increment(u8, i64),
+}
+
+/// What revision a compare-and-set expects.
+#[derive(Clone, Copy, Debug)]
+enum Expected {
+    Absent,
+    Present,
+    Exactly(u64),
 }
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// One entry.
+    /// One entry, whose changes succeed or not each for itself.
     Entry(Vec<Change>),
+    /// One entry, all or nothing.
+    Batch(Vec<Change>),
     /// Holds a pin over so many of the steps that follow.
     Pin(usize),
     OpenView,
@@ -34,7 +47,17 @@ fn change() -> impl Strategy<Value = Change> {
     prop_oneof![
         2 => (key.clone(), any::<u8>()).prop_map(|(key, value)| Change::Put(key, value)),
         4 => (key.clone(), any::<u8>()).prop_map(|(key, value)| Change::Update(key, value)),
-        3 => key.prop_map(Change::Remove),
+        3 => key.clone().prop_map(Change::Remove),
+        2 => (key.clone(), expected(), any::<u8>()).prop_map(|(key, at, value)| Change::CompareAndSet(key, at, value)),
+        2 => (key, prop_oneof![-3..3i64, Just(i64::MAX), Just(i64::MIN)]).prop_map(|(key, by)| Change::Increment(key, by)),
+    ]
+}
+
+fn expected() -> impl Strategy<Value = Expected> {
+    prop_oneof![
+        2 => Just(Expected::Absent),
+        3 => Just(Expected::Present),
+        1 => (0..100u64).prop_map(Expected::Exactly),
     ]
 }
 
@@ -42,6 +65,7 @@ fn step() -> impl Strategy<Value = Step> {
     let bound = || (0..13u8).prop_map(name);
     prop_oneof![
         12 => proptest::collection::vec(change(), 0..4).prop_map(Step::Entry),
+        6 => proptest::collection::vec(change(), 1..5).prop_map(Step::Batch),
         2 => (1..20usize).prop_map(Step::Pin),
         1 => Just(Step::OpenView),
         1 => (0..8usize).prop_map(Step::CloseView),
@@ -75,34 +99,50 @@ impl Model {
         let revision = self.history.len() as u64;
         let mut state = self.newest().clone();
         for change in changes {
-            let (key, value) = match change {
-                Change::Put(key, value) | Change::Update(key, value) => {
-                    (name(*key), vec![*value; usize::from(*value % 50)])
-                }
-                Change::Remove(key) => (name(*key), Vec::new()),
+            let owned = change.owned(&state);
+            let outcome = change_state(&mut state, revision, &owned);
+            let command = owned.borrow().into();
+            assert_eq!(self.store.apply(Index(revision), &command), outcome, "{command:?}");
+            assert_eq!(self.store.get(&owned.key), state.get(&owned.key).map(found));
+        }
+        self.publish(state);
+    }
+
+    fn batch(&mut self, changes: &[Change]) {
+        let revision = self.history.len() as u64;
+        let before = self.newest().clone();
+        let mut state = before.clone();
+        let mut builder = BatchBuilder::default();
+        let mut expected = Outcome::BatchApplied;
+        for (position, change) in (0..).zip(changes) {
+            let owned = change.owned(&state);
+            assert!(builder.push(owned.borrow()));
+            let why = match change_state(&mut state, revision, &owned) {
+                _ if expected != Outcome::BatchApplied => continue,
+                Outcome::Exists => Refusal::Exists,
+                Outcome::NotFound => Refusal::NotFound,
+                Outcome::Mismatch(at) => Refusal::Mismatch(at),
+                Outcome::NotANumber => Refusal::NotANumber,
+                Outcome::Overflow => Refusal::Overflow,
+                _ => continue,
             };
-            let old = state.get(&key).map(|old| (old.2, old.3));
-            let (create, version) = old.unwrap_or((revision, 0));
-            let (command, outcome) = match (change, old.is_some()) {
-                (Change::Put(..), true) => (Command::Put { key: &key, value: &value }, Outcome::Exists),
-                (Change::Put(..), false) => (Command::Put { key: &key, value: &value }, Outcome::Created),
-                (Change::Update(..), true) => (Command::Update { key: &key, value: &value }, Outcome::Updated),
-                (Change::Update(..), false) => (Command::Update { key: &key, value: &value }, Outcome::Created),
-                (Change::Remove(_), true) => (Command::Remove { key: &key }, Outcome::Removed),
-                (Change::Remove(_), false) => (Command::Remove { key: &key }, Outcome::NotFound),
-            };
-            assert_eq!(self.store.apply(Index(revision), &command), outcome);
-            match outcome {
-                Outcome::Removed => drop(state.remove(&key)),
-                Outcome::Created | Outcome::Updated => {
-                    drop(state.insert(key.clone(), (value.clone(), revision, create, version + 1)));
-                }
-                Outcome::Exists | Outcome::NotFound => {}
-            }
+            expected = Outcome::BatchRefused { position, why };
+        }
+        if expected != Outcome::BatchApplied {
+            state = before;
+        }
+        let batch = builder.batch().expect("it has a change");
+        assert_eq!(self.store.apply(Index(revision), &Command::Batch(batch)), expected, "{changes:?}");
+        for change in changes {
+            let key = change.owned(&state).key;
             assert_eq!(self.store.get(&key), state.get(&key).map(found));
         }
+        self.publish(state);
+    }
+
+    fn publish(&mut self, state: State) {
         assert_eq!(self.store.keys(), state.len() as u64);
-        self.store.publish(Index(revision));
+        self.store.publish(Index(self.history.len() as u64));
         self.history.push(state);
     }
 
@@ -120,6 +160,7 @@ impl Model {
             steps = rest;
             match step {
                 Step::Entry(changes) => self.entry(changes),
+                Step::Batch(changes) => self.batch(changes),
                 Step::OpenView => self.views.extend(self.store.open_view(1)),
                 Step::CloseView(view) if *view < self.views.len() => {
                     let view = self.views.swap_remove(*view);
@@ -155,6 +196,89 @@ impl Model {
             }
         }
     }
+}
+
+/// A change with everything in it decided.
+struct Owned {
+    key: Vec<u8>,
+    value: Vec<u8>,
+    expected: u64,
+    by: i64,
+    what: What,
+}
+
+#[derive(Clone, Copy)]
+enum What {
+    Put,
+    Update,
+    Remove,
+    CompareAndSet,
+    Increment,
+}
+
+impl Change {
+    fn owned(&self, state: &State) -> Owned {
+        let (what, key, value, by) = match *self {
+            Self::Put(key, value) => (What::Put, key, value, 0),
+            Self::Update(key, value) => (What::Update, key, value, 0),
+            Self::Remove(key) => (What::Remove, key, 0, 0),
+            Self::CompareAndSet(key, _, value) => (What::CompareAndSet, key, value, 0),
+            Self::Increment(key, by) => (What::Increment, key, 0, by),
+        };
+        let key = name(key);
+        // Half of the values are numbers.
+        let value = if value < 128 { value.to_string().into_bytes() } else { vec![value; usize::from(value % 50)] };
+        let expected = match self {
+            Self::CompareAndSet(_, Expected::Present, _) => state.get(&key).map_or(0, |found| found.1),
+            Self::CompareAndSet(_, Expected::Exactly(revision), _) => *revision,
+            _ => 0,
+        };
+        Owned { key, value, expected, by, what }
+    }
+}
+
+impl Owned {
+    fn borrow(&self) -> Operation<'_> {
+        let Self { key, value, expected, by, .. } = self;
+        match self.what {
+            What::Put => Operation::Put { key, value },
+            What::Update => Operation::Update { key, value },
+            What::Remove => Operation::Remove { key },
+            What::CompareAndSet => Operation::CompareAndSet { key, expected: Index(*expected), value },
+            What::Increment => Operation::Increment { key, by: *by },
+        }
+    }
+}
+
+/// What one operation does to a whole map.
+fn change_state(state: &mut State, revision: u64, change: &Owned) -> Outcome {
+    let old = state.get(&change.key).cloned();
+    let written = if old.is_some() { Outcome::Updated } else { Outcome::Created };
+    let (value, outcome) = match change.what {
+        What::Put if old.is_some() => return Outcome::Exists,
+        What::Put | What::Update => (change.value.clone(), written),
+        What::Remove => {
+            state.remove(&change.key);
+            return if old.is_some() { Outcome::Removed } else { Outcome::NotFound };
+        }
+        What::CompareAndSet => {
+            let at = old.as_ref().map_or(0, |old| old.1);
+            if at != change.expected {
+                return Outcome::Mismatch(Index(at));
+            }
+            (change.value.clone(), written)
+        }
+        What::Increment => {
+            let text = old.as_ref().map_or("0", |old| std::str::from_utf8(&old.0).unwrap_or("none"));
+            let Ok(number) = text.parse::<i128>() else { return Outcome::NotANumber };
+            let sum = number + i128::from(change.by);
+            let Ok(sum) = i64::try_from(sum) else { return Outcome::Overflow };
+            (sum.to_string().into_bytes(), Outcome::Number { sum, created: old.is_none() })
+        }
+    };
+    let (create, version) = old.map_or((revision, 0), |old| (old.2, old.3));
+    state.insert(change.key.clone(), (value, revision, create, version + 1));
+    outcome
 }
 
 fn found(value: &(Vec<u8>, u64, u64, u64)) -> Versioned<'_> {

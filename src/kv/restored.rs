@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use protocol::format::Format;
-use protocol::{Chain, EntryId, LogTime, SessionId};
+use protocol::{Chain, EntryId, LogTime};
 
-use super::Built;
+use super::{Built, Session};
 
 /// A position of the log, with all that must go on from there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,29 +39,4 @@ pub struct Restored {
     pub sessions: Vec<Session>,
     /// The keys, applied up to the position.
     pub built: Built,
-}
-
-/// A session, as a snapshot carries it: a record that begins with its id.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Session(Vec<u8>);
-
-/// A record that is no session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SessionError;
-
-impl Session {
-    /// Its id.
-    pub fn id(&self) -> SessionId {
-        SessionId(u64::from_le_bytes(self.0[..8].try_into().expect("eight bytes")))
-    }
-
-    /// Appends its record.
-    pub fn encode(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.0);
-    }
-
-    /// Reads a whole record.
-    pub fn decode(record: &[u8]) -> Result<Self, SessionError> {
-        (record.len() >= 8).then(|| Self(record.to_vec())).ok_or(SessionError)
-    }
 }

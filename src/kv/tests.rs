@@ -1,5 +1,7 @@
 //! Tests of the store as a whole.
 
+use protocol::command::{BatchBuilder, Operation};
+
 use super::*;
 
 #[test]
@@ -40,6 +42,81 @@ fn outcomes_and_numbers() {
         assert_eq!((pinned.applied(), pinned.get(b"k")), (Index(revision), expected));
         assert_eq!(store.keys(), u64::from(expected.is_some()));
     }
+}
+
+#[test]
+fn compare_and_set_asks_for_the_keys_revision() {
+    let mut store = Store::new();
+    let cas = |expected, value| Command::CompareAndSet { key: b"k", expected: Index(expected), value };
+    let steps: [(Command<'_>, Outcome); 7] = [
+        (cas(7, b"a"), Outcome::Mismatch(Index(0))),
+        (cas(0, b"b"), Outcome::Created),
+        (cas(0, b"c"), Outcome::Mismatch(Index(2))),
+        (cas(2, b"d"), Outcome::Updated),
+        (cas(2, b"e"), Outcome::Mismatch(Index(4))),
+        (Command::Remove { key: b"k" }, Outcome::Removed),
+        (cas(4, b"f"), Outcome::Mismatch(Index(0))),
+    ];
+    for (command, outcome) in steps {
+        assert_eq!(write(&mut store, command), outcome, "{command:?}");
+    }
+}
+
+#[test]
+fn increments_add_to_text_and_never_wrap() {
+    let mut store = Store::new();
+    let add = |by| Command::Increment { key: b"k", by };
+    let sum = |sum, created| Outcome::Number { sum, created };
+    assert_eq!(write(&mut store, add(-5)), sum(-5, true));
+    assert_eq!(store.get(b"k").map(|found| (found.value, found.version)), Some((&b"-5"[..], 1)));
+    assert_eq!(write(&mut store, add(i64::MAX)), sum(i64::MAX - 5, false));
+    assert_eq!(write(&mut store, add(6)), Outcome::Overflow);
+    assert_eq!(write(&mut store, add(5)), sum(i64::MAX, false));
+    assert_eq!(write(&mut store, update(b"k", b"five")), Outcome::Updated);
+    assert_eq!(write(&mut store, add(1)), Outcome::NotANumber);
+    assert_eq!(store.get(b"k").map(|found| (found.value, found.version)), Some((&b"five"[..], 4)));
+}
+
+fn batch(operations: &[Operation<'_>]) -> BatchBuilder {
+    let mut builder = BatchBuilder::default();
+    assert!(operations.iter().all(|operation| builder.push(*operation)));
+    builder
+}
+
+#[test]
+fn a_batch_is_applied_whole_or_not_at_all_and_its_operations_see_each_other() {
+    let mut store = Store::new();
+    let mut reader = store.reader();
+    let (put_a, add_b) = (Operation::Put { key: b"a", value: b"1" }, Operation::Increment { key: b"b", by: 2 });
+    let none = Operation::CompareAndSet { key: b"a", expected: Index(0), value: b"2" };
+    let remove_a = Operation::Remove { key: b"a" };
+    let refused = |position, why| Outcome::BatchRefused { position, why };
+    let first = Index(4);
+    let steps: [(&[Operation<'_>], Outcome); 6] = [
+        (&[put_a, add_b, put_a], refused(2, Refusal::Exists)),
+        (&[remove_a], refused(0, Refusal::NotFound)),
+        (&[put_a, none], refused(1, Refusal::Mismatch(Index(3)))), // the put before it made this very revision
+        (&[put_a, remove_a, none, Operation::Increment { key: b"a", by: 3 }, add_b, add_b], Outcome::BatchApplied),
+        (&[add_b, Operation::Increment { key: b"a", by: i64::MAX }], refused(1, Refusal::Overflow)),
+        (
+            &[Operation::Update { key: b"a", value: b"x" }, Operation::Increment { key: b"a", by: 1 }],
+            refused(1, Refusal::NotANumber),
+        ),
+    ];
+    for (operations, outcome) in steps {
+        let before = reader.pin();
+        let keys: Vec<_> = before.range(b"", None).map(|item| item.key.to_vec()).collect();
+        let operations = batch(operations);
+        let revision = store.applied().next();
+        assert_eq!(store.apply(revision, &Command::Batch(operations.batch().unwrap())), outcome);
+        assert_eq!(before.range(b"", None).map(|item| item.key.to_vec()).collect::<Vec<_>>(), keys, "not published");
+        drop(before);
+        store.publish(revision);
+    }
+    let found = |value, version| Versioned { value, revision: first, create_revision: first, version };
+    assert_eq!(store.get(b"a"), Some(found(&b"5"[..], 2)), "created anew after its removal");
+    assert_eq!(store.get(b"b"), Some(found(&b"4"[..], 2)));
+    assert_eq!(store.keys(), 2);
 }
 
 fn update<'a>(key: &'a [u8], value: &'a [u8]) -> Command<'a> {

@@ -2,12 +2,13 @@
 
 use protocol::command::Command;
 use protocol::reply::Reason;
-use protocol::{Entry, EntryKind};
+use protocol::{Entry, EntryHeader, EntryKind, Index};
 
 use super::effects::{Effects, Stop, WriteResult};
 use super::pending::Committed;
 use super::{Phase, Replica, EXIT_IMPOSSIBLE};
-use crate::kv::Outcome;
+use crate::kv::sessions::Origin;
+use crate::kv::Reply;
 use crate::raft::Raft;
 use crate::time::Time;
 
@@ -43,8 +44,8 @@ impl Replica {
     fn apply(&mut self, entry: &Entry, effects: &mut Effects) {
         let id = entry.header.id;
         assert_eq!(id.index, self.store.applied().next(), "entries are applied in order, each once");
-        let outcome = match self.execute(entry) {
-            Ok(outcome) => outcome,
+        let reply = match self.execute(entry) {
+            Ok(reply) => reply,
             Err(text) => {
                 effects.stop = Some(Stop { exit_code: EXIT_IMPOSSIBLE, text });
                 return;
@@ -57,7 +58,7 @@ impl Replica {
         }
         let leader = self.raft().and_then(Raft::leader);
         let replaced = WriteResult::NotExecuted { reason: Reason::Replaced, leader };
-        let executed = outcome.map(|outcome| WriteResult::Done(outcome, id.index));
+        let executed = reply.map(|reply| result(reply, id.index));
         match (self.pending.pop(id), executed) {
             (Some(Committed::Own(end)), Some(executed)) => self.end(end, executed, effects),
             (Some(Committed::Own(_)), None) => panic!("a client waited for entry {id:?}, which is no command"),
@@ -68,17 +69,31 @@ impl Replica {
         }
     }
 
-    fn execute(&mut self, entry: &Entry) -> Result<Option<Outcome>, String> {
-        let id = entry.header.id;
-        match entry.header.kind {
-            EntryKind::Noop => Ok(None),
+    fn execute(&mut self, entry: &Entry) -> Result<Option<Reply>, String> {
+        let EntryHeader { id, session, sequence, log_time, kind, .. } = entry.header;
+        match kind {
+            EntryKind::Noop => {
+                self.store.pass(log_time);
+                Ok(None)
+            }
             EntryKind::Command => match Command::decode(&entry.body) {
-                Ok(command) => Ok(Some(self.store.apply(id.index, &command))),
+                Ok(command) => {
+                    let origin = Origin { session, sequence, log_time };
+                    Ok(Some(self.store.execute(id.index, origin, &command)))
+                }
                 Err(error) => Err(format!("the committed entry {id:?} is no command: {error}")),
             },
             EntryKind::Configuration => {
                 Err(format!("the committed entry {id:?} is of a kind this version does not know"))
             }
         }
+    }
+}
+
+/// How whoever waited for the entry at `index` is answered.
+fn result(reply: Reply, index: Index) -> WriteResult {
+    match reply {
+        Reply::Executed(executed) => WriteResult::Done(executed.outcome, executed.revision),
+        Reply::Fate(fate) => WriteResult::Fate(fate, index),
     }
 }

@@ -7,7 +7,7 @@ use protocol::reply::Reason;
 use protocol::request::ViewId;
 use protocol::{Chain, ClusterId, EntryId, Incarnation, Index, NodeId, RequestId, Sequence, SessionId};
 
-use crate::kv::{Contents, Outcome, Position, Restored, Retired};
+use crate::kv::{Contents, Fate, Outcome, Position, Restored, Retired};
 use crate::limits;
 use crate::raft;
 use crate::time::{Span, Time};
@@ -300,8 +300,10 @@ pub enum Completion {
 /// What became of a write (C-23).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteResult {
-    /// Executed, or refused by the state machine, at this revision; either way committed.
+    /// Executed, or refused by the state machine, at this revision; either way committed. Of a copy: the first result.
     Done(Outcome, Index),
+    /// What became of another request, asked at this revision.
+    Fate(Fate, Index),
     /// Certainly not executed, and never will be.
     NotExecuted {
         /// Why.

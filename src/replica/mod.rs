@@ -362,6 +362,7 @@ impl Replica {
                 applied: self.store.applied(),
                 durable: raft.durable_index(),
                 keys: self.store.keys(),
+                sessions: self.store.sessions().counts(),
                 paused: !self.parked.is_empty() || self.snapshot_holds_writes_back(),
             };
             self.published.set_numbers(now, &numbers);

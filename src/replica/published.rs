@@ -7,6 +7,7 @@ use protocol::format::Member;
 use protocol::reply::{MemberStatus, Role};
 use protocol::{ClusterId, Index, NodeId, Term};
 
+use crate::kv::sessions::SessionCounts;
 use crate::time::Time;
 
 /// The raft thread stores, every other thread loads. Each number is true by itself; two of them may be of different moments,
@@ -23,6 +24,9 @@ pub struct Published {
     durable: AtomicU64,
     cluster: AtomicU64,
     keys: AtomicU64,
+    sessions: AtomicU64,
+    sessions_expired: AtomicU64,
+    requests_repeated: AtomicU64,
     refused_messages: AtomicU64,
     paused: AtomicBool,
     names: Mutex<Names>,
@@ -46,6 +50,7 @@ pub(super) struct Numbers {
     pub(super) applied: Index,
     pub(super) durable: Index,
     pub(super) keys: u64,
+    pub(super) sessions: SessionCounts,
     pub(super) paused: bool,
 }
 
@@ -64,6 +69,9 @@ impl Published {
             durable: AtomicU64::new(0),
             cluster: AtomicU64::new(0),
             keys: AtomicU64::new(0),
+            sessions: AtomicU64::new(0),
+            sessions_expired: AtomicU64::new(0),
+            requests_repeated: AtomicU64::new(0),
             refused_messages: AtomicU64::new(0),
             paused: AtomicBool::new(false),
             names: Mutex::default(),
@@ -115,6 +123,15 @@ impl Published {
         self.keys.load(Ordering::Relaxed)
     }
 
+    /// Its sessions: open, expired since it started, and requests that got their first result again.
+    pub fn sessions(&self) -> SessionCounts {
+        SessionCounts {
+            open: self.sessions.load(Ordering::Relaxed),
+            expired: self.sessions_expired.load(Ordering::Relaxed),
+            repeated: self.requests_repeated.load(Ordering::Relaxed),
+        }
+    }
+
     /// Peer messages dropped because they named another cluster, incarnation or node.
     pub fn refused_messages(&self) -> u64 {
         self.refused_messages.load(Ordering::Relaxed)
@@ -164,6 +181,9 @@ impl Published {
         self.applied.store(numbers.applied.0, Ordering::Relaxed);
         self.durable.store(numbers.durable.0, Ordering::Relaxed);
         self.keys.store(numbers.keys, Ordering::Relaxed);
+        self.sessions.store(numbers.sessions.open, Ordering::Relaxed);
+        self.sessions_expired.store(numbers.sessions.expired, Ordering::Relaxed);
+        self.requests_repeated.store(numbers.sessions.repeated, Ordering::Relaxed);
         self.paused.store(numbers.paused, Ordering::Relaxed);
         self.leader.store(numbers.leader.map_or(NOBODY, |id| u64::from(id.0)), Ordering::Relaxed);
         match numbers.leader {

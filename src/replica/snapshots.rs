@@ -111,7 +111,7 @@ impl Replica {
         let contents = Contents {
             position: self.snapshots.applied,
             format: self.formation.format().expect("a member has a Format").clone(),
-            sessions: Vec::new(),
+            sessions: self.store.capture_sessions(),
         };
         assert_eq!(contents.position.id.index, self.store.applied(), "a view shows what is published");
         let log_bytes = std::mem::take(&mut self.snapshots.log_bytes);

@@ -7,11 +7,12 @@ use protocol::command::Command;
 use protocol::reply::{Page, Reply, ReplyBody, Status, Versioned};
 use protocol::request::{ReadMode, Request, RequestHeader, Scan, ViewId};
 use protocol::{split, RequestId};
-use raftkv::kv::Outcome;
+use raftkv::kv::{self, Outcome};
 
 use crate::io_loop::FRAME_BYTES_MAX;
+use crate::model::Stored;
 use crate::node::client_address;
-use crate::oracle::{violated, Oracle, Stored};
+use crate::oracle::{violated, Oracle};
 use crate::profile::Profile;
 use crate::random::Random;
 
@@ -312,12 +313,15 @@ impl Operation {
         if oracle.committed(index).body != body {
             violated("an answered write is the entry at its revision", node, format!("revision {index}"));
         }
-        let outcome = oracle.model.outcome(index).expect("a command has an outcome");
-        let expected = match (outcome, self.verb) {
-            (Outcome::Created, _) => Status::Created,
-            (Outcome::Updated | Outcome::Removed, _) => Status::Ok,
-            (Outcome::Exists, _) => Status::Exists,
-            (Outcome::NotFound, _) => Status::NotFound,
+        let Some(kv::Reply::Executed(executed)) = oracle.model.reply(index) else {
+            violated("an answered write is a command", node, format!("revision {index}"));
+        };
+        let expected = match executed.outcome {
+            Outcome::Created => Status::Created,
+            Outcome::Updated | Outcome::Removed => Status::Ok,
+            Outcome::Exists => Status::Exists,
+            Outcome::NotFound => Status::NotFound,
+            other => violated("outcomes follow from the log", node, format!("{other:?} at {index}")),
         };
         if reply.header.status != expected {
             violated(

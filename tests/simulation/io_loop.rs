@@ -7,7 +7,7 @@ use bytes::Bytes;
 use protocol::reply::{Effect, Item, LeaderHint, Page, Reason, Reply, ReplyBody, ReplyHeader, Status};
 use protocol::request::{Request as ClientRequest, RequestHeader, ViewId};
 use protocol::{split, Index, NodeId, RequestId};
-use raftkv::kv::{Outcome, Reader};
+use raftkv::kv::{Executed, Reader};
 use raftkv::replica::{Completion, ConnectionId, Published, ReplyTo, Request, WriteResult};
 use raftkv::time::{Span, Time};
 
@@ -187,7 +187,7 @@ impl IoLoop {
                     reply_to,
                     written(reply_to.request, result),
                     leader_of(result),
-                    ReplyBody::Empty,
+                    brought(result),
                     published,
                     out,
                 );
@@ -296,19 +296,23 @@ fn header(request: RequestId, status: Status, reason: Reason, effect: Effect, re
 fn written(request: RequestId, result: WriteResult) -> ReplyHeader {
     match result {
         WriteResult::Done(outcome, revision) => {
-            let (status, effect) = match outcome {
-                Outcome::Created => (Status::Created, Effect::Applied),
-                Outcome::Updated | Outcome::Removed => (Status::Ok, Effect::Applied),
-                Outcome::Exists => (Status::Exists, Effect::None),
-                Outcome::NotFound => (Status::NotFound, Effect::None),
-            };
-            header(request, status, Reason::None, effect, revision)
+            let answer = Executed { outcome, revision }.answer();
+            header(request, answer.status, answer.reason, answer.effect, answer.revision)
         }
+        WriteResult::Fate(_, revision) => header(request, Status::Ok, Reason::None, Effect::None, revision),
         WriteResult::NotExecuted { reason: Reason::NotLeader, leader: Some(_) } => {
             header(request, Status::Redirect, Reason::NotLeader, Effect::None, Index(0))
         }
         WriteResult::NotExecuted { reason, .. } => header(request, Status::NotExecuted, reason, Effect::None, Index(0)),
         WriteResult::Unknown { reason } => header(request, Status::Unknown, reason, Effect::Unknown, Index(0)),
+    }
+}
+
+fn brought(result: WriteResult) -> ReplyBody<'static> {
+    match result {
+        WriteResult::Done(outcome, revision) => Executed { outcome, revision }.body(),
+        WriteResult::Fate(fate, _) => ReplyBody::Fate(fate.into()),
+        WriteResult::NotExecuted { .. } | WriteResult::Unknown { .. } => ReplyBody::Empty,
     }
 }
 

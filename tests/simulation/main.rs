@@ -18,6 +18,7 @@
 mod checks;
 mod clients;
 mod io_loop;
+mod model;
 mod nemesis;
 mod network;
 mod node;

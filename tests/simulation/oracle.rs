@@ -4,11 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use protocol::command::Command;
 use protocol::message::{Envelope, Message};
-use protocol::{Entry, EntryKind, Index, NodeId};
-use raftkv::kv::Outcome;
+use protocol::{Entry, Index, NodeId};
 use raftkv::raft::{self, Raft};
+
+use crate::model::Model;
 
 /// Ends the run: an invariant does not hold.
 #[track_caller]
@@ -198,80 +198,5 @@ impl Oracle {
         if first != node {
             violated("one leader per term", node, format!("term {term} already has leader {first}"));
         }
-    }
-}
-
-/// The state machine as a child would write it, at every revision.
-#[derive(Default)]
-pub struct Model {
-    keys: BTreeMap<Vec<u8>, Vec<(u64, Option<Stored>)>>,
-    outcomes: Vec<Option<Outcome>>,
-    /// How often each (unique) value was written by put or update.
-    pub executed: BTreeMap<Vec<u8>, u32>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stored {
-    pub value: Vec<u8>,
-    pub revision: u64,
-    pub create_revision: u64,
-    pub version: u64,
-}
-
-impl Model {
-    /// What the entry at an index did; none for a no-op.
-    pub fn outcome(&self, index: u64) -> Option<Outcome> {
-        self.outcomes[index as usize - 1]
-    }
-
-    /// A key's value at a revision.
-    pub fn at(&self, key: &[u8], revision: u64) -> Option<&Stored> {
-        let versions = self.keys.get(key)?;
-        let after = versions.partition_point(|(written, _)| *written <= revision);
-        versions[..after].last()?.1.as_ref()
-    }
-
-    /// The keys from one on, at a revision.
-    pub fn range_at<'a>(&'a self, from: &'a [u8], revision: u64) -> impl Iterator<Item = (&'a Vec<u8>, &'a Stored)> {
-        let keys = self.keys.range(from.to_vec()..).map(|(key, _)| key);
-        keys.filter_map(move |key| Some((key, self.at(key, revision)?)))
-    }
-
-    /// Everything, at the end.
-    pub fn all(&self) -> impl Iterator<Item = (&Vec<u8>, &Stored)> {
-        self.keys.iter().filter_map(|(key, versions)| Some((key, versions.last()?.1.as_ref()?)))
-    }
-
-    fn apply(&mut self, entry: &Entry) {
-        let index = entry.header.id.index.0;
-        assert_eq!(self.outcomes.len() as u64 + 1, index, "the model is applied in order");
-        let outcome = (entry.header.kind == EntryKind::Command).then(|| {
-            let command = Command::decode(&entry.body).expect("only commands are committed");
-            self.execute(index, &command)
-        });
-        self.outcomes.push(outcome);
-    }
-
-    fn execute(&mut self, index: u64, command: &Command<'_>) -> Outcome {
-        let versions = self.keys.entry(command.key().to_vec()).or_default();
-        let old = versions.last().and_then(|(_, stored)| stored.clone());
-        let (outcome, value) = match (command, &old) {
-            (Command::Put { .. }, Some(_)) => return Outcome::Exists,
-            (Command::Remove { .. }, None) => return Outcome::NotFound,
-            (Command::Remove { .. }, Some(_)) => (Outcome::Removed, None),
-            (Command::Put { value, .. } | Command::Update { value, .. }, None) => (Outcome::Created, Some(*value)),
-            (Command::Update { value, .. }, Some(_)) => (Outcome::Updated, Some(*value)),
-        };
-        let stored = value.map(|value| Stored {
-            value: value.to_vec(),
-            revision: index,
-            create_revision: old.as_ref().map_or(index, |old| old.create_revision),
-            version: old.as_ref().map_or(1, |old| old.version + 1),
-        });
-        versions.push((index, stored));
-        if let Some(value) = value {
-            *self.executed.entry(value.to_vec()).or_default() += 1;
-        }
-        outcome
     }
 }

@@ -34,9 +34,10 @@ use self::list::{free_unlinked, Estate, Heights, List, Retired, Unlinked};
 use self::node::{Memory, NewVersion, Node, NodeRef, Version, VersionRef};
 use self::shared::Shared;
 use super::fifo::Fifo;
+use super::operations::Write;
 use super::sync::{fence, Arc, Ordering, LEVELS};
 use super::view::{Purpose, ViewCounts, Views, ViewsFull};
-use super::{Versioned, Write};
+use super::Versioned;
 use crate::limits;
 use protocol::request::ViewId;
 
@@ -150,12 +151,12 @@ impl Writer {
         node.at(u64::MAX).map(VersionRef::versioned)
     }
 
-    /// Asks `decide`, who is told whether the key exists, what to write to it at `revision`.
+    /// Asks `decide`, who is told the newest value, what to write to it at `revision`.
     pub(super) fn change<'w, R>(
         &mut self,
         revision: u64,
         key: &[u8],
-        decide: impl FnOnce(bool) -> (R, Option<Write<'w>>),
+        decide: impl FnOnce(Option<Versioned<'_>>) -> (R, Option<Write<'w>>),
     ) -> R {
         assert!(revision > self.applied, "revision {revision} is published already: {}", self.applied);
         assert!(revision >= self.written, "revision {revision} comes after {}", self.written);
@@ -167,7 +168,7 @@ impl Writer {
         let mut before = [head; LEVELS];
         let node = list.seek(head, key, |level, node| before[level] = node).filter(|node| node.key() == key);
         let value = node.and_then(|node| node.at(u64::MAX));
-        let (result, write) = decide(value.is_some());
+        let (result, write) = decide(value.map(VersionRef::versioned));
         if let Some(write) = write {
             let new = describe(revision, value, &write);
             match node {
@@ -331,10 +332,10 @@ impl Drop for Writer {
 }
 
 /// The version that `write` makes of a key whose value is `old`.
-fn describe<'w>(revision: u64, old: Option<VersionRef<'_>>, write: &Write<'w>) -> NewVersion<'w> {
-    match *write {
-        Write::Tombstone => NewVersion { revision, create_revision: 0, version: 0, value: &[] },
-        Write::Value(value) => {
+fn describe<'w>(revision: u64, old: Option<VersionRef<'_>>, write: &'w Write<'_>) -> NewVersion<'w> {
+    match write.value() {
+        None => NewVersion { revision, create_revision: 0, version: 0, value: &[] },
+        Some(value) => {
             let old = old.map(VersionRef::versioned);
             let create_revision = old.map_or(revision, |old| old.create_revision.0);
             NewVersion { revision, create_revision, version: 1 + old.map_or(0, |old| old.version), value }

@@ -307,21 +307,9 @@ impl Desk {
 
     /// What is refused before anything is done.
     fn check(&self, header: &RequestHeader, request: &Wire<'_>) -> Result<(), (Status, Reason, &'static str)> {
-        if header.session.0 != 0 || header.sequence.0 != 0 {
-            return Err((Status::BadRequest, Reason::Unsupported, "sessions are not supported by this version"));
-        }
+        check_session(header, request)?;
         match request {
-            Wire::Write(command) => {
-                self.check_key(command.key())?;
-                match command {
-                    Command::Put { value, .. } | Command::Update { value, .. }
-                        if value.len() > self.config.value_bytes_max =>
-                    {
-                        Err((Status::TooLarge, Reason::ValueTooLarge, "the value is longer than this server accepts"))
-                    }
-                    _ => Ok(()),
-                }
-            }
+            Wire::Write(command) => self.check_command(command),
             Wire::Get { key } => self.check_key(key),
             Wire::Scan(scan) if scan.from.len().max(scan.to.len()) > self.config.key_bytes_max => {
                 Err((Status::TooLarge, Reason::KeyTooLarge, "the range's keys are longer than this server accepts"))
@@ -331,6 +319,21 @@ impl Desk {
             }
             Wire::Scan(_) | Wire::CloseView(_) | Wire::Status | Wire::LogLevel(_) => Ok(()),
         }
+    }
+
+    fn check_command(&self, command: &Command<'_>) -> Result<(), (Status, Reason, &'static str)> {
+        let mut bytes = 0;
+        for operation in command.operations() {
+            self.check_key(operation.key())?;
+            bytes += operation.key().len() + operation.value().len();
+            if operation.value().len() > self.config.value_bytes_max {
+                return Err((Status::TooLarge, Reason::ValueTooLarge, "the value is longer than this server accepts"));
+            }
+        }
+        if bytes > self.config.key_bytes_max + self.config.value_bytes_max {
+            return Err((Status::TooLarge, Reason::ValueTooLarge, "the batch is longer than one key and one value"));
+        }
+        Ok(())
     }
 
     fn check_key(&self, key: &[u8]) -> Result<(), (Status, Reason, &'static str)> {
@@ -371,6 +374,10 @@ impl Desk {
         let mut counters = self.metrics.named();
         counters.extend(logging::counters().map(|(name, count)| (name.to_owned(), count)));
         counters.push(("refused_messages".to_owned(), published.refused_messages()));
+        let sessions = published.sessions();
+        counters.push(("sessions".to_owned(), sessions.open));
+        counters.push(("sessions_expired".to_owned(), sessions.expired));
+        counters.push(("requests_repeated".to_owned(), sessions.repeated));
         NodeStatus {
             id: self.config.id,
             name: self.config.name.clone(),
@@ -411,6 +418,22 @@ fn log_level(out: &mut Vec<u8>, request: RequestId, wanted: LogLevel<'_>) {
             replies::body(out, request, Index(0), ReplyBody::Message(&filter.to_string()));
         }
         Err(error) => replies::refused(out, request, Status::BadRequest, Reason::Malformed, &error.to_string()),
+    }
+}
+
+/// Only writes have a session, and there they need both of its numbers or none.
+fn check_session(header: &RequestHeader, request: &Wire<'_>) -> Result<(), (Status, Reason, &'static str)> {
+    let wrong = |text| Err((Status::BadRequest, Reason::Malformed, text));
+    match (request, header.session.0 != 0, header.sequence.0 != 0) {
+        (_, false, true) => wrong("a sequence needs a session"),
+        (Wire::Write(Command::OpenSession | Command::QueryOutcome { .. }), true, _) => {
+            wrong("this command belongs to no session")
+        }
+        (Wire::Write(Command::CloseSession | Command::KeepAlive), true, false) => Ok(()),
+        (Wire::Write(Command::CloseSession | Command::KeepAlive), ..) => wrong("it needs a session, and no sequence"),
+        (Wire::Write(_), true, false) => wrong("a write of a session needs a sequence"),
+        (Wire::Write(_), ..) | (_, false, false) => Ok(()),
+        (_, true, _) => wrong("only writes have a session"),
     }
 }
 

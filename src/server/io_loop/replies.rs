@@ -1,11 +1,11 @@
 //! Answers in the protocol's words.
 
 use protocol::reply::{
-    Effect, LeaderHint, Page, Reason, Reply, ReplyBody, ReplyHeader, Status, TakenSnapshot, Versioned,
+    Answer, Effect, LeaderHint, Page, Reason, Reply, ReplyBody, ReplyHeader, Status, TakenSnapshot, Versioned,
 };
 use protocol::{Index, NodeId, RequestId};
 
-use crate::kv::Outcome;
+use crate::kv::Executed;
 use crate::replica::{Published, SnapshotFile, WriteResult};
 
 /// An answer without a value.
@@ -21,7 +21,8 @@ struct Plain<'a> {
 /// The end of a write.
 pub(super) fn write(out: &mut Vec<u8>, request: RequestId, result: &WriteResult, published: &Published) {
     match *result {
-        WriteResult::Done(outcome, revision) => done(out, request, outcome, revision),
+        WriteResult::Done(outcome, revision) => done(out, request, Executed { outcome, revision }),
+        WriteResult::Fate(fate, revision) => body(out, request, revision, ReplyBody::Fate(fate.into())),
         WriteResult::NotExecuted { reason, leader } => not_executed(out, request, reason, leader, published),
         WriteResult::Unknown { reason } => {
             let text = match reason {
@@ -34,14 +35,10 @@ pub(super) fn write(out: &mut Vec<u8>, request: RequestId, result: &WriteResult,
     }
 }
 
-fn done(out: &mut Vec<u8>, request: RequestId, outcome: Outcome, revision: Index) {
-    let (status, effect) = match outcome {
-        Outcome::Created => (Status::Created, Effect::Applied),
-        Outcome::Updated | Outcome::Removed => (Status::Ok, Effect::Applied),
-        Outcome::Exists => (Status::Exists, Effect::None),
-        Outcome::NotFound => (Status::NotFound, Effect::None),
-    };
-    Plain { effect, revision, ..Plain::of(status) }.encode(out, request);
+fn done(out: &mut Vec<u8>, request: RequestId, executed: Executed) {
+    let Answer { status, reason, effect, revision, .. } = executed.answer();
+    let header = ReplyHeader { request, status, reason, effect, revision };
+    Reply { header, leader: None, body: executed.body(), trailer: &[] }.encode(out);
 }
 
 /// Certainly not executed: a redirect if somebody else leads, else 503.
