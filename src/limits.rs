@@ -263,8 +263,6 @@ pub const SWEEP_MS: u64 = 1_000;
 pub const SNAPSHOT_BLOCK_KEYS: usize = 256;
 /// Bytes at which a block is full; the record that reaches it may be a largest value more.
 pub const SNAPSHOT_BLOCK_BYTES: usize = 256 * 1024;
-/// Sessions in one snapshot.
-pub const SNAPSHOT_SESSIONS_MAX: usize = 16 * 1024;
 /// The Format in a header, in bytes: what a meta file holds.
 pub const SNAPSHOT_FORMAT_BYTES_MAX: usize = 16 * 1024;
 /// Bytes after which a file that is written is synced: syncs of the log wait behind it, some milliseconds.

@@ -232,21 +232,6 @@ fn a_list_that_is_replaced_and_freed_beside_a_reader() {
     });
 }
 
-/// A reader whose slot was never taken when the list was replaced.
-#[test]
-fn a_list_that_is_freed_while_a_reader_comes() {
-    model(4, || {
-        let mut store = Store::new();
-        write(&mut store, &[update(b"a", &[1]), update(b"b", &[1])]);
-        let retired = store.replace(restored(2));
-        let freeing = thread::spawn(move || retired.try_free().is_ok());
-        let mut reader = store.reader();
-        let reading = thread::spawn(move || sees_whole_entries(&reader.pin()));
-        assert!(freeing.join().unwrap(), "nobody was ever in it");
-        reading.join().unwrap();
-    });
-}
-
 /// At a view of the old list a pin sees that list's state, at one of the new list the new one's, or neither.
 #[test]
 fn views_of_a_list_that_is_replaced() {

@@ -254,7 +254,7 @@ impl Decoder {
             body = rest;
         }
         let total = self.sessions + count;
-        let fits = count <= limits::SNAPSHOT_BLOCK_KEYS as u64 && total <= limits::SNAPSHOT_SESSIONS_MAX as u64;
+        let fits = count <= limits::SNAPSHOT_BLOCK_KEYS as u64 && total <= limits::SESSIONS_MAX as u64;
         if !body.is_empty() || sessions.len() as u64 != count || !fits {
             return Err(Reason::Length("number of sessions"));
         }

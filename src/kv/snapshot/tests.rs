@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
+use protocol::command::Command;
 use protocol::format::{Format, Member};
-use protocol::{Chain, ClusterId, EntryId, Incarnation, Index, LogTime, NodeId, Term};
+use protocol::{Chain, ClusterId, EntryId, Incarnation, Index, LogTime, NodeId, Sequence, SessionId, Term};
 
 use super::*;
-use crate::kv::{Item, Session, Versioned};
+use crate::kv::sessions::Origin;
+use crate::kv::{Item, Session, Store, Versioned};
 
 /// What a file says.
 #[derive(Debug, PartialEq, Eq)]
@@ -87,10 +89,19 @@ fn decode(bytes: &[u8]) -> Result<File, Damaged> {
     }
 }
 
-/// So many sessions without results: id, last use, highest sequence, number of results.
+/// So many sessions, some of which have results.
 fn some_sessions(count: u64) -> Vec<Session> {
-    let record = |id: u64| [&id.to_le_bytes()[..], &9u64.to_le_bytes(), &[0; 12]].concat();
-    (1..=count).map(|id| Session::decode(&record(id)).expect("a session")).collect()
+    let mut store = Store::new();
+    let origin = Origin { log_time: LogTime(1), ..Origin::default() };
+    for id in 1..=count {
+        store.execute(Index(id), origin, &Command::OpenSession);
+        store.publish(Index(id));
+    }
+    for id in (1..=count).step_by(3) {
+        let origin = Origin { session: SessionId(id), sequence: Sequence(id), ..origin };
+        store.execute(Index(count + 1), origin, &Command::Update { key: b"k", value: b"v" });
+    }
+    store.capture_sessions().iter().map(|session| (**session).clone()).collect()
 }
 
 fn value() -> impl Strategy<Value = Value> {

@@ -115,7 +115,7 @@ fn reports_say_what_a_file_is() {
     let disk = Disk::virtual_(rig.disk.clone());
     let report = inspect::verify_on(&disk, &path(&second)).expect("good");
     let text = report.to_string();
-    assert!(text.contains("index 50, term 1\n") && text.contains("keys         30\n"), "{text}");
+    assert!(text.contains("index 53, term 1\n") && text.contains("keys         30\n"), "{text}");
     assert!(text.contains("members 0 1 2\n") && text.contains("node 1, incarnation 0000000000000011\n"), "{text}");
     assert_eq!(report.json()["keys"], 30);
     assert_eq!(report.json()["verified"], true);

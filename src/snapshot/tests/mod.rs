@@ -7,16 +7,16 @@ mod transfer;
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 
 use protocol::command::Command;
 use protocol::format::{Format, Member};
 use protocol::request::ViewId;
-use protocol::{Chain, ClusterId, EntryId, Incarnation, LogTime, NodeId, Term};
+use protocol::{Chain, ClusterId, EntryId, Incarnation, LogTime, NodeId, Sequence, SessionId, Term};
 
 use super::*;
 use crate::disk::VirtualDisk;
-use crate::kv::{Contents, Reader, Session, Store};
+use crate::kv::sessions::Origin;
+use crate::kv::{Contents, Reader, Store};
 
 const CLUSTER: ClusterId = ClusterId(0xC1);
 const TAKER: Taker = Taker { node: NodeId(1), incarnation: Incarnation(0x11) };
@@ -61,7 +61,9 @@ impl Rig {
     fn on(disk: VirtualDisk) -> Self {
         let store = Store::new();
         let reader = store.reader();
-        Self { disk, store, reader }
+        let mut rig = Self { disk, store, reader };
+        (0..3).for_each(|_| rig.write(Command::OpenSession));
+        rig
     }
 
     fn open(&self) -> Result<Snapshots, SnapshotError> {
@@ -70,7 +72,9 @@ impl Rig {
 
     fn write(&mut self, command: Command<'_>) {
         let revision = self.store.applied().next();
-        self.store.apply(revision, &command);
+        let session = if revision.0 > 3 { SessionId(1 + revision.0 % 3) } else { SessionId(0) };
+        let origin = Origin { session, sequence: Sequence(revision.0), log_time: LogTime(5) };
+        self.store.execute(revision, origin, &command);
         self.store.publish(revision);
     }
 
@@ -92,7 +96,7 @@ impl Rig {
     }
 
     fn contents(&self) -> Contents {
-        Contents { position: position(self.store.applied()), format: format(), sessions: sessions() }
+        Contents { position: position(self.store.applied()), format: format(), sessions: self.store.capture_sessions() }
     }
 
     fn begin(&mut self, snapshots: &Snapshots) -> Result<Taking, SnapshotError> {
@@ -114,12 +118,6 @@ impl Rig {
         assert!(self.store.close_view(taking.view()));
         result
     }
-}
-
-/// Three without results: id, last use, highest sequence, number of results.
-fn sessions() -> Vec<Arc<Session>> {
-    let record = |id: u64| [&id.to_le_bytes()[..], &9u64.to_le_bytes(), &[0; 12]].concat();
-    (1..=3).map(|id| Arc::new(Session::decode(&record(id)).expect("a session"))).collect()
 }
 
 /// What was loaded, as a state.
@@ -177,9 +175,10 @@ fn an_empty_state_is_taken_and_loaded() {
     assert_eq!(state_of(restored), State::new());
 }
 
-/// Everything is overwritten, removed and created between any two steps: the file is the state at the view's revision.
+/// Everything is overwritten, removed and created between any two steps, and every session gets new results: keys and
+/// sessions of the file are those at the view's revision.
 #[test]
-fn a_snapshot_beside_a_writer_is_the_state_at_its_revision() {
+fn c22_a_snapshot_beside_a_writer_is_the_state_at_its_revision() {
     let mut rig = Rig::new();
     let mut snapshots = rig.open().expect("an empty directory");
     rig.fill(3_000, 30);
@@ -206,7 +205,11 @@ fn a_snapshot_beside_a_writer_is_the_state_at_its_revision() {
         assert!(steps > 10, "{steps} steps");
         assert_eq!((summary.position, summary.keys), (contents.position, state.len() as u64));
         assert_ne!(rig.state(), state);
+        let captured: Vec<_> = contents.sessions.iter().map(|session| (**session).clone()).collect();
+        let now = rig.store.capture_sessions();
+        assert!(now.iter().zip(&captured).all(|(now, captured)| **now != *captured));
         let (_, restored) = snapshots.load_newest(Some(CLUSTER)).expect("good").expect("one");
+        assert_eq!(restored.sessions, captured);
         assert_eq!(state_of(restored), state);
     }
     assert_eq!(snapshots.kept().count(), 3);
