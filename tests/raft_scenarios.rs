@@ -25,3 +25,5 @@ mod random;
 mod reads;
 #[path = "raft_scenarios/replication.rs"]
 mod replication;
+#[path = "raft_scenarios/snapshots.rs"]
+mod snapshots;

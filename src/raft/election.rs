@@ -42,7 +42,10 @@ impl Timers {
 impl Raft {
     /// When a follower or candidate has to do something by itself.
     pub(super) fn election_deadline(&self) -> Time {
-        self.timers.next()
+        match &self.role {
+            Role::Candidate(campaign) => self.timers.next().min(campaign.ask_again),
+            _ => self.timers.next(),
+        }
     }
 
     pub(super) fn draw_election_timeout(&mut self, now: Time) {
@@ -63,6 +66,7 @@ impl Raft {
 
     /// Timers of a node that does not lead.
     pub(super) fn tick_election(&mut self, now: Time) {
+        self.ask_again(now);
         if now < self.timers.next() {
             return;
         }
@@ -104,10 +108,30 @@ impl Raft {
         self.timers.early = None;
         self.draw_election_timeout(now);
         // The own vote counts when it is durable: see `own_vote_persisted`.
-        self.role = Role::Candidate(Campaign::default());
+        let ask_again = now + self.settings.heartbeat;
+        self.role = Role::Candidate(Campaign { answers: Vec::new(), ask_again });
         let last = self.log.last();
         for peer in self.peers.clone() {
             self.send_when_durable(peer, Message::RequestVote { last, transfer: false });
+        }
+    }
+
+    /// A request for a vote, or its answer, may have been lost: whoever has not answered is asked again, as often as a
+    /// leader would speak.
+    fn ask_again(&mut self, now: Time) {
+        let heartbeat = self.settings.heartbeat;
+        let Role::Candidate(campaign) = &mut self.role else { return };
+        if now < campaign.ask_again {
+            return;
+        }
+        campaign.ask_again = now + heartbeat;
+        let silent: Vec<NodeId> = self.peers.iter().copied().filter(|peer| !campaign.has_answered(*peer)).collect();
+        // Before the vote is durable, the first requests have not left (C-7).
+        if self.durable_hard_state == self.hard_state {
+            let last = self.log.last();
+            for peer in silent {
+                self.send(peer, Message::RequestVote { last, transfer: false });
+            }
         }
     }
 

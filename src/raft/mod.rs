@@ -115,9 +115,11 @@ pub struct Follower {
 }
 
 /// The answers to a campaign.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Campaign {
     answers: Vec<(NodeId, bool)>,
+    /// A candidate asks those that have not answered again at this time.
+    ask_again: Time,
 }
 
 /// What a leader knows.
@@ -141,14 +143,18 @@ pub struct Leader {
 impl Campaign {
     /// A campaign that its candidate supports.
     fn new(own: NodeId) -> Self {
-        Self { answers: vec![(own, true)] }
+        Self { answers: vec![(own, true)], ask_again: Time::NEVER }
     }
 
     /// The first answer of each node counts.
     fn answer(&mut self, from: NodeId, granted: bool) {
-        if self.answers.iter().all(|(node, _)| *node != from) {
+        if !self.has_answered(from) {
             self.answers.push((from, granted));
         }
+    }
+
+    fn has_answered(&self, peer: NodeId) -> bool {
+        self.answers.iter().any(|(node, _)| *node == peer)
     }
 
     fn count(&self, granted: bool) -> usize {

@@ -48,8 +48,16 @@ impl Checker {
         assert!(raft.applied_index() <= commit && commit <= raft.last().index, "node {id}: applied <= commit <= last");
         assert!(raft.durable_index() <= node.durable.last().index, "node {id} calls durable what is not");
         let durable = raft.durable_index();
-        let (on_disk, handed) = (node.durable.before(durable.next()), node.handed.before(durable.next()));
-        assert_eq!(on_disk, handed, "node {id}: what counts as durable is on disk");
+        // While a restart of the log is on its way to the disk, what was committed before it is durable.
+        if durable >= node.handed.base.id.index && durable >= node.durable.base.id.index {
+            let (on_disk, handed) = (node.durable.position(durable), node.handed.position(durable));
+            assert_eq!(on_disk, handed, "node {id}: what counts as durable is on disk");
+        }
+        assert_eq!(
+            node.applied.len() as u64,
+            raft.applied_index().0,
+            "node {id}: the state machine is where Raft says"
+        );
         if raft.is_leader() {
             self.leader(node, term);
         }
@@ -66,20 +74,22 @@ impl Checker {
         }
         // Leader completeness: whatever was committed in an earlier term.
         for (index, (entry, _)) in self.committed.iter().enumerate().filter(|(_, (_, by))| *by < term) {
-            let own = node.handed.at(Index(index as u64 + 1)).map(|entry| entry.header.id);
-            assert_eq!(own, Some(*entry), "leader completeness: node {id} leads term {term}");
+            let index = Index(index as u64 + 1);
+            if index >= node.handed.base.id.index {
+                let own = node.handed.position(index).map(|(id, _)| id);
+                assert_eq!(own, Some(*entry), "leader completeness: node {id} leads term {term}");
+            }
         }
     }
 
     fn committed_prefix(&mut self, node: &Node, commit: Index, term: Term, all: &[Node]) {
         let id = node.settings.id;
         for index in self.top().0 + 1..=commit.0 {
-            let entry = node.handed.at(Index(index)).expect("committed entries are in the log").header.id;
+            // In the log, or in the snapshot that has taken its place.
+            let applied = || node.applied.get(usize::try_from(index - 1).expect("small"));
+            let entry = node.handed.at(Index(index)).or_else(applied).expect("committed entries are here").header.id;
             self.committed.push((entry, term));
-            let holders = all
-                .iter()
-                .filter(|node| node.durable.at(Index(index)).is_some_and(|held| held.header.id == entry))
-                .count();
+            let holders = all.iter().filter(|node| node.holds(entry)).count();
             let puppets = all.iter().any(|node| node.puppet);
             assert!(
                 puppets || holders > all.len() / 2,
@@ -87,7 +97,7 @@ impl Checker {
             );
         }
         if commit > Index(0) {
-            let own = node.handed.at(commit).map(|entry| entry.header.id);
+            let own = node.handed.position(commit).map(|(id, _)| id);
             let (entry, _) = self.committed[usize::try_from(commit.0).expect("small") - 1];
             assert_eq!(own, Some(entry), "state machine safety: node {id} at {commit}");
         }
@@ -120,12 +130,20 @@ impl Checker {
                 }
             }
             Message::AppendReply(reply) if reply.matched > Index(0) => {
-                let held = sender.durable.at(reply.matched).map(|entry| entry.header.id);
-                assert!(held.is_some(), "acknowledges before durable: {envelope:?}");
+                let held = sender.durable.position(reply.matched).map(|(id, _)| id);
+                let covered = reply.matched <= sender.durable.base.id.index;
+                assert!(held.is_some() || covered, "acknowledges before durable: {envelope:?}");
                 let leader = &all[envelope.to.0 as usize];
                 let leads = leader.raft.as_ref().is_some_and(|raft| raft.is_leader() && raft.term() == term);
-                let theirs = leader.handed.at(reply.matched).map(|entry| entry.header.id);
-                assert!(!leads || held == theirs, "acknowledges another entry than the leader's: {envelope:?}");
+                let theirs = leader.handed.position(reply.matched).map(|(id, _)| id);
+                let compared = leads && held.is_some() && theirs.is_some();
+                assert!(!compared || held == theirs, "acknowledges another entry than the leader's: {envelope:?}");
+            }
+            Message::InstallSnapshot(offer) => {
+                let held = sender.snapshots.iter().any(|snapshot| snapshot.offer() == *offer);
+                assert!(held, "offers what is not on its disk: {envelope:?}");
+                let committed = self.committed.get(usize::try_from(offer.last.index.0).expect("small") - 1);
+                assert_eq!(committed.map(|(id, _)| *id), Some(offer.last), "a snapshot ends with a committed entry");
             }
             _ => {}
         }

@@ -131,6 +131,42 @@ fn t27_chain_of_three() {
     }
 }
 
+/// Cloudflare, November 2020: a switch fails in part, and one node is linked to both sides. Nobody is deposed, whether the
+/// ends notice their lost links or not; when the leader dies, one of the rest leads, and stays.
+#[test]
+fn t25_partial_partition() {
+    for announced in [true, false] {
+        for old in [0, 2, 4] {
+            let mut net = Net::cluster(5);
+            net.elect(old);
+            for (a, b) in [(0, 3), (0, 4), (1, 3), (1, 4)] {
+                if announced {
+                    net.cut(a, b);
+                } else {
+                    net.lossy.extend([(a, b), (b, a)]);
+                }
+            }
+            let term = net.term(old);
+            net.run(ET.times(20));
+            net.propose(old, "served").expect("leads");
+            net.settle();
+            assert_eq!((net.leader(), net.commit(old)), (Some(old), net.last_index(old).0), "{announced} {old}");
+            assert!(net.ids().all(|node| net.term(node) == term), "{announced} {old}: no term rises");
+            if old == 2 {
+                continue; // without the middle there is no majority
+            }
+            net.crash(old);
+            let took = net.run_until(ET.times(10), "next leader", |net| {
+                net.leader().is_some_and(|leader| net.commit(leader) == net.last_index(leader).0)
+            });
+            assert!(took < ET.times(6), "{announced} {old}: {} ms", took.as_millis());
+            let (leader, term) = (net.leader().expect("leads"), net.term(net.leader().expect("leads")));
+            net.run(ET.times(20));
+            assert_eq!((net.leader(), net.term(leader)), (Some(leader), term), "{announced} {old}: stays");
+        }
+    }
+}
+
 /// Only A is linked to all, and its log is stale: no leader is possible, no term rises; one more link heals it.
 #[test]
 fn t28_constrained_election() {

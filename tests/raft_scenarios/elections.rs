@@ -6,7 +6,7 @@ use raftkv::raft::{Raft, Role};
 use raftkv::time::{Span, Time};
 
 use super::net::Net;
-use super::node::{heartbeat, id, rejection, reply, settings, Image, ET};
+use super::node::{heartbeat, id, rejection, reply, settings, Image, ET, HB};
 
 /// A single node leads, and commits its no-op only when its own sync is complete.
 #[test]
@@ -234,7 +234,7 @@ fn t09_randomised_timeouts() {
         let mut first: Vec<Span> = Vec::new();
         for node in 0..5 {
             let image = Image::default();
-            let mut raft = Raft::new(Time(0), settings(node, 5, seed), image.recovered(0));
+            let mut raft = Raft::new(Time(0), settings(node, 5, seed), image.recovered(None, 0));
             let wait = raft.next_deadline().since(Time(0));
             assert!(wait >= ET && wait < ET.times(2));
             buckets[usize::try_from((wait.0 - ET.0) * 10 / ET.0).expect("ten")] += 1;
@@ -328,6 +328,58 @@ fn t14_term_bump_persisted_before_campaign() {
     net.crash(0);
     net.start(0);
     assert_eq!(net.term(0), 5, "as if it had never campaigned");
+}
+
+/// A vote leaves after it is durable, with the term it belongs to, and power cuts at any point before let nobody have two
+/// (nodedb#161, tikv#1610).
+#[test]
+fn t13_a_vote_is_durable_before_it_leaves() {
+    let request = Message::RequestVote { last: id(1, 1), transfer: false };
+    let granted = |mail: Vec<protocol::message::Envelope>| {
+        mail.iter().filter(|sent| matches!(sent.message, Message::RequestVoteReply { granted: true })).count()
+    };
+    for kept in [false, true] {
+        let mut net = Net::lone(3, Image::of_terms(&[1]));
+        net.node_mut(0).disk_held = true;
+        net.say(1, 0, 6, request.clone());
+        net.say(1, 0, 6, request.clone());
+        net.run(ET.times(5));
+        assert_eq!(granted(net.mail(1)), 0, "nothing leaves before the sync");
+        net.crash_with(0, 0, kept.then_some(0));
+        net.node_mut(0).disk_held = false;
+        net.start(0);
+        net.turn(0);
+        net.say(2, 0, 6, request.clone());
+        net.settle();
+        assert_eq!(granted(net.mail(2)), usize::from(!kept), "free if the first vote was lost, else taken");
+        net.say(1, 0, 6, request.clone());
+        net.settle();
+        assert_eq!(granted(net.mail(1)), usize::from(kept));
+    }
+}
+
+/// A request for a vote that is lost, or whose answer is, is repeated after a heartbeat, to those that have not answered.
+#[test]
+fn a_candidate_asks_again() {
+    let mut net = candidate(5);
+    let asked = |net: &mut Net, puppet| {
+        net.mail(puppet).iter().filter(|sent| matches!(sent.message, Message::RequestVote { .. })).count()
+    };
+    assert_eq!((asked(&mut net, 1), asked(&mut net, 2)), (1, 1));
+    net.say(2, 0, 1, Message::RequestVoteReply { granted: false });
+    net.run(HB);
+    assert_eq!((asked(&mut net, 1), asked(&mut net, 2)), (1, 0));
+    net.run(HB.times(3));
+    assert_eq!((asked(&mut net, 1), asked(&mut net, 2), net.term(0)), (3, 0, 1));
+    // With a vote that is not durable, nobody was asked, and nobody is asked again.
+    let mut net = Net::lone(3, Image::default());
+    net.time_out(0);
+    net.node_mut(0).disk_held = true;
+    net.say(1, 0, 1, Message::PreVoteReply { granted: true });
+    net.run(HB.times(4));
+    assert_eq!((net.term(0), asked(&mut net, 2)), (1, 0));
+    net.release_disk(0);
+    assert_eq!(asked(&mut net, 2), 1);
 }
 
 /// Grants of PreVotes that arrive when the real campaign has begun are not votes, and the other way round.

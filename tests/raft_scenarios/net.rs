@@ -9,11 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use protocol::message::{Envelope, Message};
 use protocol::{EntryId, EntryKind, Incarnation, Index, NodeId, Sequence, SessionId, Term};
-use raftkv::raft::{Input, Proposal, ProposeError, Raft, ReadState, Ready, Settings};
+use raftkv::raft::{FetchSnapshot, Input, Installed, Proposal, ProposeError, Raft, ReadState, Ready, Settings};
 use raftkv::time::{Span, Time};
 
 use super::check::Checker;
-use super::node::{settings, Image, Node, CLUSTER, ET};
+use super::node::{settings, Fetch, Image, Node, Snapshot, CLUSTER, ET};
 
 #[derive(Debug)]
 pub struct Net {
@@ -24,6 +24,8 @@ pub struct Net {
     /// How long a message takes, and a write to disk.
     pub latency: Span,
     pub disk_latency: Span,
+    /// How long a snapshot travels.
+    pub transfer: Span,
     /// Links that are down; both ends were told.
     pub cut: BTreeSet<(u32, u32)>,
     /// Directions in which messages vanish; nobody is told.
@@ -35,6 +37,8 @@ pub struct Net {
     pub mail: BTreeMap<u32, Vec<Envelope>>,
     /// Everything that was sent, for scripts that look.
     pub sent: Vec<Envelope>,
+    /// What became of the snapshots that were fetched.
+    pub installed: Vec<Installed>,
     pub checker: Checker,
     tokens: u64,
     ready: Ready,
@@ -123,12 +127,14 @@ impl Net {
             flight: Vec::new(),
             latency: Span::ZERO,
             disk_latency: Span::ZERO,
+            transfer: Span::ZERO,
             cut: BTreeSet::new(),
             lossy: BTreeSet::new(),
             held: BTreeSet::new(),
             waiting: Vec::new(),
             mail: BTreeMap::new(),
             sent: Vec::new(),
+            installed: Vec::new(),
             checker: Checker::default(),
             tokens: 0,
             ready: Ready::default(),
@@ -286,6 +292,14 @@ impl Net {
             node.reads.push(read);
         }
         node.wishes.extend(ready.read_log.drain(..));
+        if let Some(wanted) = ready.fetch_snapshot.take() {
+            assert!(node.fetch.is_none(), "one fetch at a time");
+            node.fetches.push((self.now, wanted));
+            let source = &self.nodes[wanted.from.0 as usize];
+            let file = source.snapshots.iter().find(|snapshot| snapshot.offer() == wanted.offer).cloned();
+            let fetch = Fetch { due: self.now + self.transfer, wanted, file };
+            self.nodes[id as usize].fetch = Some(fetch);
+        }
         let messages = std::mem::take(&mut ready.messages);
         for to in self.ids() {
             let appends =
@@ -333,6 +347,8 @@ impl Net {
         let node = self.node_mut(id);
         let (_, append) = node.pending.pop_front()?;
         node.durable.write(&append, usize::MAX);
+        node.durable.compact(&append);
+        node.handed.compact(&append);
         let sequence = append.sequence;
         for envelope in append.waiting {
             self.post(envelope);
@@ -361,6 +377,90 @@ impl Net {
         true
     }
 
+    /// A node takes a snapshot of what it has applied; it is durable at once. False: there is nothing new.
+    pub fn snapshot(&mut self, id: u32) -> bool {
+        let node = self.node_mut(id);
+        let newest = node.snapshots.last().map_or(0, |newest| newest.state.len());
+        if node.applied.len() <= newest {
+            return false;
+        }
+        let snapshot = Snapshot::of(&node.applied);
+        node.keep(snapshot.clone());
+        node.raft.as_mut().expect("alive").snapshot_taken(snapshot.end, snapshot.bytes());
+        self.turn(id);
+        true
+    }
+
+    /// Two snapshots of two states: the log is cut off behind the older one, if nobody needs it.
+    pub fn snapshot_twice(&mut self, id: u32) {
+        for _ in 0..2 {
+            self.propose(id, "between two snapshots").expect("leads");
+            self.settle();
+            assert!(self.snapshot(id));
+        }
+        self.settle();
+    }
+
+    /// Bytes of the snapshot that a node fetches arrive.
+    pub fn serve(&mut self, id: u32) {
+        let Some(Fetch { wanted: FetchSnapshot { from, offer }, .. }) = self.node(id).fetch.clone() else { return };
+        let now = self.clock(from.0);
+        if let Some(raft) = &mut self.node_mut(from.0).raft {
+            raft.snapshot_served(now, NodeId(id), offer.last.index);
+        }
+    }
+
+    /// The fetch of a node ends: well, if whoever has the file is there and has it still.
+    pub fn end_fetch(&mut self, id: u32) -> bool {
+        let Some(Fetch { wanted, file, .. }) = self.node(id).fetch.clone() else { return false };
+        let source = self.node(wanted.from.0);
+        let reachable = !self.cut.contains(&pair(id, wanted.from.0)) && (source.alive() || source.puppet);
+        match file.filter(|_| reachable) {
+            Some(file) => {
+                self.serve(id);
+                self.deliver_snapshot(id, file);
+            }
+            None => self.fail_fetch(id),
+        }
+        true
+    }
+
+    pub fn fail_fetch(&mut self, id: u32) {
+        let now = self.clock(id);
+        let node = self.node_mut(id);
+        node.fetch = None;
+        node.raft.as_mut().expect("alive").fetch_failed(now);
+        self.turn(id);
+    }
+
+    /// A verified, durable file is there, wanted or not.
+    pub fn deliver_snapshot(&mut self, id: u32, file: Snapshot) -> Installed {
+        let node = self.node_mut(id);
+        node.fetch = None;
+        node.keep(file.clone());
+        let raft = node.raft.as_mut().expect("alive");
+        let installed = raft.install(file.end, file.bytes());
+        self.installed.push(installed);
+        match installed {
+            Installed::Ignored => {}
+            Installed::KeptTail => self.take_state(id, &file),
+            Installed::Restarted => {
+                self.take_state(id, &file);
+                let handed = &mut self.node_mut(id).handed;
+                (handed.base, handed.entries) = (file.end, Vec::new());
+            }
+        }
+        self.turn(id);
+        installed
+    }
+
+    fn take_state(&mut self, id: u32, file: &Snapshot) {
+        let node = self.node_mut(id);
+        assert!(file.state.len() > node.applied.len(), "a snapshot takes nothing back");
+        node.applied = file.state.to_vec();
+        node.restored = node.applied.len();
+    }
+
     /// One thing that is due: a message, else a write, else a read of the log.
     fn one_due(&mut self) -> bool {
         let now = self.now;
@@ -376,7 +476,8 @@ impl Net {
             }
             let write = !node.disk_held && node.pending.front().is_some_and(|(due, _)| *due <= now);
             let wish = !node.wishes_held && !node.wishes.is_empty();
-            if write && self.persist(id) || wish && self.answer_wish(id) {
+            let fetch = !node.fetch_held && node.fetch.as_ref().is_some_and(|fetch| fetch.due <= now);
+            if write && self.persist(id) || wish && self.answer_wish(id) || fetch && self.end_fetch(id) {
                 return true;
             }
         }
@@ -427,7 +528,9 @@ impl Net {
             self.now + deadline.since(self.now + node.ahead)
         });
         let disks = running.filter(|node| !node.disk_held).filter_map(|node| node.pending.front().map(|(due, _)| *due));
-        arrivals.chain(timers).chain(disks).min().unwrap_or(Time::NEVER)
+        let fetching = self.nodes.iter().filter(|node| node.alive() && node.stop.is_none() && !node.fetch_held);
+        let fetches = fetching.filter_map(|node| node.fetch.as_ref().map(|fetch| fetch.due));
+        arrivals.chain(timers).chain(disks).chain(fetches).min().unwrap_or(Time::NEVER)
     }
 
     /// Runs until the condition holds; tells how long that took. Panics after `limit`.
@@ -520,7 +623,7 @@ impl Net {
         self.node_mut(id).start(now);
     }
 
-    fn link_up(&mut self, id: u32) {
+    pub fn link_up(&mut self, id: u32) {
         for other in self.ids().filter(|other| *other != id) {
             if self.node(other).alive() && !self.cut.contains(&pair(id, other)) {
                 self.input(id, Input::Connected(NodeId(other)));
@@ -561,8 +664,12 @@ impl Net {
         let living: Vec<u32> = self.ids().filter(|id| self.node(*id).alive()).collect();
         let first = self.node(living[0]);
         for id in &living {
-            assert_eq!(self.node(*id).handed.entries, first.handed.entries, "node {id} has another log");
-            assert_eq!(self.commit(*id), first.handed.last().index.0, "node {id} has not committed all");
+            let (own, theirs) = (&self.node(*id).handed, &first.handed);
+            assert_eq!((own.last(), own.chain()), (theirs.last(), theirs.chain()), "node {id} has another log");
+            let common = own.entries.iter().rev().zip(theirs.entries.iter().rev());
+            assert!(common.clone().all(|(own, theirs)| own == theirs), "node {id} has another log");
+            assert_eq!(self.commit(*id), theirs.last().index.0, "node {id} has not committed all");
+            assert_eq!(self.node(*id).applied, first.applied, "node {id} has another state");
             assert_eq!(self.node(*id).applied.len() as u64, self.commit(*id), "node {id} has not applied all");
         }
     }

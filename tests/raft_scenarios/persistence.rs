@@ -234,9 +234,9 @@ fn t50_apply_before_local_durability() {
 }
 
 /// A leader whose log makes no progress for an election timeout steps down, although its rounds are echoed; another leads
-/// and the old one, still hung, disturbs nobody (C-13).
+/// and the old one, still hung, disturbs nobody (C-13; etcd#13527: heartbeats kept a leader that could do nothing).
 #[test]
-fn c13_a_leader_with_a_hung_disk_steps_down() {
+fn t101_a_leader_with_a_hung_disk_steps_down() {
     let mut net = Net::cluster(3);
     net.elect(0);
     net.node_mut(0).disk_held = true;
@@ -265,6 +265,32 @@ fn c13_a_follower_with_a_hung_disk_echoes_rounds() {
     let token = net.read(0);
     net.settle();
     assert_eq!(net.answer(0, token).expect("rounds are enough").result, Ok(Index(1)));
+}
+
+/// etcd#14370: alone, a leader has its majority at once, and still commits nothing before its own sync, over restarts too.
+#[test]
+fn t102_alone_nothing_is_acknowledged_before_the_sync() {
+    let mut net = Net::cluster(1);
+    net.time_out(0);
+    net.settle();
+    assert_eq!((net.leader(), net.commit(0)), (Some(0), 1));
+    net.node_mut(0).disk_held = true;
+    net.propose(0, "not yet").expect("leads");
+    let token = net.read(0);
+    net.run(HB);
+    assert_eq!((net.commit(0), net.node(0).applied.len()), (1, 1));
+    assert_eq!(net.answer(0, token).map(|read| read.result), Some(Ok(Index(1))), "what was acknowledged can be read");
+    net.crash(0);
+    net.node_mut(0).disk_held = false;
+    net.restart(0);
+    net.time_out(0);
+    net.settle();
+    assert_eq!(net.terms(0), [1, 2], "nobody was told that the lost entry was there");
+    net.node_mut(0).disk_held = true;
+    net.propose(0, "again").expect("leads");
+    assert_eq!(net.commit(0), 2);
+    net.persist(0);
+    assert_eq!(net.commit(0), 3);
 }
 
 /// Slow is not hung: writes that complete one after the other, each well within the timeout, keep the leader, although the

@@ -1,10 +1,10 @@
 //! A random driver: messages are lost, repeated and reordered, links cut, disks held, nodes killed with any part of what
 //! was on the way to the disk. After each step the net's checker looks at everything; in the end all faults stop, and
-//! within ten election timeouts all nodes are equal and no read still waits.
+//! within twenty election timeouts all nodes are equal and no read still waits.
 
 use bytes::Bytes;
 use protocol::message::Message;
-use raftkv::raft::Input;
+use raftkv::raft::{Input, Installed};
 use raftkv::time::Span;
 
 use super::net::Net;
@@ -48,6 +48,7 @@ struct Rates {
     crash: u64,
     cut: u64,
     slow_disk: u64,
+    snapshot: u64,
 }
 
 impl Rates {
@@ -59,6 +60,7 @@ impl Rates {
             crash: rate(12),
             cut: rate(20),
             slow_disk: rate(900),
+            snapshot: rate(60),
             reorder: rate(2) == 1,
         }
     }
@@ -110,8 +112,27 @@ fn crash_or_restart(net: &mut Net, dice: &mut Dice) {
         let (appends, entries) = (dice.below(pending + 1), dice.below(4));
         net.crash_with(node, appends, if dice.one_in(2) { None } else { Some(entries) });
     } else {
-        net.node_mut(node).tail = dice.below(6);
+        let tail = dice.below(6);
+        let down = net.node_mut(node);
+        down.tail = tail;
+        // The log reaches back to the older of two snapshots, unless it was restarted behind the newer.
+        down.newest_rotten =
+            down.snapshots.len() == 2 && down.durable.base.id.index <= down.snapshots[0].end.id.index && dice.one_in(4);
         net.restart(node);
+    }
+}
+
+/// A snapshot is taken, or the fetch of one goes on, ends or fails.
+fn snapshot(net: &mut Net, dice: &mut Dice) {
+    let node = dice.node(net);
+    if !net.node(node).alive() {
+        return;
+    }
+    match (net.node(node).fetch.is_some(), dice.below(4)) {
+        (false, _) => drop(net.snapshot(node)),
+        (true, 0) => net.fail_fetch(node),
+        (true, 1) => net.serve(node),
+        (true, _) => drop(net.end_fetch(node)),
     }
 }
 
@@ -149,6 +170,9 @@ fn step(net: &mut Net, dice: &mut Dice, rates: &Rates) {
     }
     if dice.roll() % 1000 < rates.cut {
         cut_or_heal(net, dice);
+    }
+    if dice.roll() % 1000 < rates.snapshot {
+        snapshot(net, dice);
     }
     let node = dice.node(net);
     match dice.below(16) {
@@ -193,7 +217,7 @@ fn calm(net: &mut Net) {
         }
     }
     net.latency = Span::millis(1);
-    net.run(ET.times(10));
+    net.run(ET.times(20));
 }
 
 /// What a run came to.
@@ -202,6 +226,9 @@ struct Sum {
     committed: u64,
     terms: usize,
     reads: usize,
+    /// Snapshots that took a state machine's place, and logs that they restarted.
+    installed: usize,
+    restarted: usize,
 }
 
 fn run(seed: u64, steps: usize) -> Sum {
@@ -209,6 +236,7 @@ fn run(seed: u64, steps: usize) -> Sum {
     let nodes = [3, 3, 5, 2, 1][dice.below(5)];
     let rates = Rates::draw(&mut dice);
     let (window, bytes) = (1 + dice.below(4), 100 + dice.below(600));
+    let patience = Span(1 + dice.roll() % ET.times(4).0);
     let mut net = Net::with(&vec![Image::default(); nodes], |settings| {
         settings.seed = seed;
         settings.inflight_messages_max = window;
@@ -216,6 +244,7 @@ fn run(seed: u64, steps: usize) -> Sum {
         settings.append_bytes_max = bytes;
         settings.tail_bytes_max = bytes;
         settings.uncommitted_bytes_max = 4000;
+        settings.snapshot_patience = patience;
     });
     for position in 0..steps {
         step(&mut net, &mut dice, &rates);
@@ -228,7 +257,7 @@ fn run(seed: u64, steps: usize) -> Sum {
     }
     let before = net.checker.committed.len();
     calm(&mut net);
-    let leader = net.leader().unwrap_or_else(|| panic!("seed {seed}: no leader after ten calm election timeouts"));
+    let leader = net.leader().unwrap_or_else(|| panic!("seed {seed}: no leader after twenty calm election timeouts"));
     net.propose(leader, "goes on").unwrap_or_else(|error| panic!("seed {seed}: {error:?}"));
     net.run(ET);
     net.assert_converged();
@@ -239,7 +268,9 @@ fn run(seed: u64, steps: usize) -> Sum {
         "seed {seed}: peace"
     );
     let reads = net.nodes.iter().flat_map(|node| &node.reads).filter(|read| read.result.is_ok()).count();
-    Sum { committed: net.checker.top().0, terms: net.checker.leaders.len(), reads }
+    let restarted = net.installed.iter().filter(|installed| **installed == Installed::Restarted).count();
+    let installed = net.installed.iter().filter(|installed| **installed != Installed::Ignored).count();
+    Sum { committed: net.checker.top().0, terms: net.checker.leaders.len(), reads, installed, restarted }
 }
 
 /// Many seeds; RAFT_SEED repeats one, RAFT_SEEDS sets how many (from RAFT_SEED on, if both are set).
@@ -259,10 +290,13 @@ fn random_accidents_break_nothing() {
         sum.committed += one.committed;
         sum.terms += one.terms;
         sum.reads += one.reads;
+        sum.installed += one.installed;
+        sum.restarted += one.restarted;
     }
     println!("{count} runs: {sum:?}");
     assert!(
         count == 1 || sum.committed > 10 * count as u64 && sum.terms > 3 * count && sum.reads > 10 * count,
         "{sum:?}"
     );
+    assert!(count < 50 || sum.restarted > count / 10, "snapshots restart logs: {sum:?}");
 }

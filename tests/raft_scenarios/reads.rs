@@ -186,9 +186,10 @@ fn t71_apply_lag() {
     assert_eq!(net.raft(2).applied_index(), Index(11));
 }
 
-/// No read index before an entry of the own term is committed: the commit index may be behind (C-16, C-18).
+/// No read index before an entry of the own term is committed: the commit index may be behind (C-16, C-18; etcd#7331,
+/// tikv#9208).
 #[test]
-fn c18_no_read_before_an_entry_of_the_own_term_is_committed() {
+fn t67_no_read_before_an_entry_of_the_own_term_is_committed() {
     let mut net = Net::lone_leader(3, Image::of_terms(&[1, 1, 1]), |_| {});
     let (own, peers) = (net.read(0), 77);
     net.say(2, 0, 2, Message::ReadIndex { context: peers });
