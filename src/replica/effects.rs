@@ -45,6 +45,8 @@ pub struct Settings {
     pub snapshot_log_bytes_min: u64,
     /// The same, in per cent of the state's bytes; the larger of both counts.
     pub snapshot_state_percent: u64,
+    /// Bytes of old versions that the view of a patient snapshot may hold back before writes are held back (C-21).
+    pub snapshot_held_bytes_max: u64,
 }
 
 /// What the disk held at boot.
@@ -375,6 +377,7 @@ impl Settings {
             uncommitted_bytes_max: 4096,
             snapshot_log_bytes_min: u64::MAX,
             snapshot_state_percent: 0,
+            snapshot_held_bytes_max: 1 << 20,
         }
     }
 }

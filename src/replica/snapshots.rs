@@ -152,7 +152,7 @@ impl Replica {
     /// Writes are held back: a patient snapshot keeps more old versions than a snapshot should (C-21).
     pub(super) fn snapshot_holds_writes_back(&self) -> bool {
         let patient = self.snapshots.taking.as_ref().is_some_and(|taking| taking.patient);
-        patient && self.store.snapshot_held_bytes() > limits::SNAPSHOT_VIEW_BYTES_MAX as u64
+        patient && self.store.snapshot_held_bytes() > self.settings.snapshot_held_bytes_max
     }
 
     pub(super) fn expire_askers(&mut self, now: Time) {

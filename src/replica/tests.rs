@@ -9,9 +9,11 @@ use protocol::reply::Reason;
 use protocol::{Entry, EntryHeader, EntryId, EntryKind, Index, NodeId, RequestId, Round, Sequence, SessionId};
 
 use super::*;
-use crate::kv::Outcome;
+use crate::kv::{Outcome, Retired};
 use crate::limits::{VIEWS_MAX, VIEW_IDLE_MS};
 use crate::time::Span;
+
+mod snapshots;
 
 struct Rig {
     now: Time,
@@ -21,6 +23,13 @@ struct Rig {
     done: Vec<Completion>,
     /// All entries that any of them handed to its log.
     handed: Vec<Entry>,
+    /// Snapshots that are to be taken or fetched, and by whom.
+    takes: Vec<(usize, TakeSnapshot)>,
+    fetches: Vec<(usize, FetchSnapshot)>,
+    retired: Vec<Retired>,
+    /// States that were fetched and not needed.
+    discarded: usize,
+    warnings: Vec<String>,
 }
 
 impl Rig {
@@ -34,6 +43,10 @@ impl Rig {
 
     /// All connections are up, nothing has been processed.
     fn unformed(n: u32) -> Self {
+        Self::unformed_with(n, |_| {})
+    }
+
+    fn unformed_with(n: u32, tune: impl Fn(&mut Settings)) -> Self {
         let member = |id| Member {
             id: NodeId(id),
             incarnation: Incarnation(0),
@@ -41,7 +54,7 @@ impl Rig {
             peer_address: format!("node-{id}:7401"),
         };
         let replica = |id: u32| {
-            let settings = Settings {
+            let mut settings = Settings {
                 id: NodeId(id),
                 incarnation: Incarnation(u64::from(id) + 100),
                 initial_members: (0..n).map(member).collect(),
@@ -50,11 +63,23 @@ impl Rig {
                 seed: u64::from(id),
                 ..Settings::for_tests()
             };
+            tune(&mut settings);
             let empty = Recovered { format: None, log: raft::Recovered::empty(Chain(0)), snapshot: None };
             Replica::new(Time(0), settings, empty, Store::new())
         };
         let (replicas, cut) = ((0..n).map(replica).collect(), BTreeSet::new());
-        let mut rig = Self { now: Time(0), replicas, cut, done: Vec::new(), handed: Vec::new() };
+        let mut rig = Self {
+            now: Time(0),
+            replicas,
+            cut,
+            done: Vec::new(),
+            handed: Vec::new(),
+            takes: Vec::new(),
+            fetches: Vec::new(),
+            retired: Vec::new(),
+            discarded: 0,
+            warnings: Vec::new(),
+        };
         for from in 0..n as usize {
             let hello = rig.replicas[from].hello();
             for to in (0..n as usize).filter(|to| *to != from) {
@@ -66,13 +91,18 @@ impl Rig {
 
     /// Forms, and lets node 0 become the leader by time alone.
     fn led(n: u32) -> Self {
-        let mut rig = Self::formed(n);
-        while !rig.leads(0) {
-            rig.pass(Span::millis(5));
-        }
-        rig.settle();
-        rig.done.clear();
+        let mut rig = Self::unformed(n);
+        rig.lead();
         rig
+    }
+
+    fn lead(&mut self) {
+        self.settle();
+        while !self.leads(0) {
+            self.pass(Span::millis(5));
+        }
+        self.settle();
+        self.done.clear();
     }
 
     fn leads(&self, node: usize) -> bool {
@@ -96,6 +126,11 @@ impl Rig {
             for node in 0..self.replicas.len() {
                 self.replicas[node].effects(self.now, &mut effects);
                 assert_eq!(effects.stop, None);
+                self.takes.extend(effects.take_snapshot.take().map(|take| (node, take)));
+                self.fetches.extend(effects.fetch_snapshot.take().map(|fetch| (node, fetch)));
+                self.retired.extend(effects.retired.take());
+                self.discarded += usize::from(effects.discarded.take().is_some());
+                self.warnings.append(&mut effects.warnings);
                 self.done.extend(effects.completions.drain(..).map(|(_, completion)| completion));
                 busy |= effects.more || effects.append.is_some() || !effects.messages.is_empty();
                 let mut messages = std::mem::take(&mut effects.messages);

@@ -191,6 +191,7 @@ fn replica_settings(config: &Config, meta: &wal::Meta) -> Result<replica::Settin
         uncommitted_bytes_max: limits::RAFT_UNCOMMITTED_BYTES_MAX,
         snapshot_log_bytes_min: u64::MAX,
         snapshot_state_percent: limits::SNAPSHOT_STATE_PERCENT,
+        snapshot_held_bytes_max: limits::SNAPSHOT_VIEW_BYTES_MAX as u64,
     })
 }
 

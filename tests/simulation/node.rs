@@ -150,6 +150,7 @@ impl Node {
             uncommitted_bytes_max: profile.uncommitted_bytes,
             snapshot_log_bytes_min: u64::MAX,
             snapshot_state_percent: 0,
+            snapshot_held_bytes_max: 1 << 20,
         }
     }
 }

@@ -251,6 +251,50 @@ fn c5_a_log_that_conflicts_or_ends_earlier_is_dropped_and_one_that_begins_later_
     }
 }
 
+/// redisraft#43: a log that begins behind the newest snapshot is refused, whatever lies in the gap; so is one without any.
+#[test]
+fn t88_a_log_gap_at_restart_is_refused() {
+    let mut rig = Rig::new();
+    for index in 0..200 {
+        rig.push(index, 1, &[1; 100]);
+        rig.wal().commit().unwrap();
+    }
+    let at = |rig: &Rig, index: usize| {
+        let header = rig.entries[index - 1].header;
+        LogBase { id: header.id, chain: header.chain, log_time: header.log_time }
+    };
+    let (snapshot, later) = (at(&rig, 20), at(&rig, 120));
+    rig.wal().compact(later).unwrap();
+    while rig.wal().remove_oldest().unwrap() {}
+    for refused in [Some(snapshot), None] {
+        rig.options.snapshot = refused;
+        let error = rig.open().unwrap_err();
+        assert_eq!(error.exit_code(), 78, "{error}");
+        assert!(error.to_string().contains("the log begins behind index"), "{error}");
+    }
+    rig.options.snapshot = Some(later);
+    let recovered = rig.open().unwrap();
+    assert!(recovered.base.id.index <= later.id.index && recovered.last.index == Index(200));
+}
+
+/// The older of two snapshots serves as well as the newer, as long as the log was cut off behind the older (C-5).
+#[test]
+fn c5_the_log_reaches_back_to_the_older_of_two_snapshots() {
+    let (mut rig, newer) = rig_of_c5();
+    let header = rig.entries[429].header;
+    let older = LogBase { id: header.id, chain: header.chain, log_time: header.log_time };
+    rig.wal().compact(older).unwrap();
+    while rig.wal().remove_oldest().unwrap() {}
+    for snapshot in [newer, older] {
+        rig.options.snapshot = Some(snapshot);
+        let recovered = rig.open().unwrap();
+        assert_eq!((recovered.last, recovered.last_chain), (newer.id, newer.chain));
+        assert!(recovered.base.id.index <= older.id.index, "what is between them can be applied: {:?}", recovered.base);
+        let read = rig.wal().reader().read(Index(431), usize::MAX, older.id, Some(older.chain)).unwrap();
+        assert_eq!(read, ReadResult::Entries(rig.entries[430..].to_vec()));
+    }
+}
+
 #[test]
 fn c5_a_base_in_a_group_restarts_the_log() {
     let (mut rig, snapshot) = rig_of_c5();
