@@ -231,14 +231,13 @@ impl Raft {
     /// Old entries have come from the log (C-9).
     pub(super) fn log_read(&mut self, read: LogRead) {
         let LogRead { purpose, term, from, result } = read;
-        // The log may have been rewritten since a read of an older term was asked for, or been replaced by a snapshot.
         let current = term == self.hard_state.term;
-        let superseded = purpose == ReadPurpose::Apply && from <= self.delivered;
         let entries = match result {
-            _ if superseded => Vec::new(),
             LogReadResult::Entries(entries) => entries,
+            // The log may have been rewritten since a read of an older term was asked for.
             LogReadResult::Compacted | LogReadResult::Mismatch if !current => Vec::new(),
-            // The log was cut off meanwhile: the next message finds that the follower needs a snapshot.
+            // The log was cut off meanwhile, or replaced by a snapshot: a follower is found to need one before the next message,
+            // and what is applied next lies behind it.
             LogReadResult::Compacted if from <= self.log.base().id.index => Vec::new(),
             result => return self.halt(format!("old entries from {from} for {purpose:?} cannot be read: {result:?}")),
         };
