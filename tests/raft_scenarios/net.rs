@@ -435,11 +435,18 @@ impl Net {
 
     /// A verified, durable file is there, wanted or not.
     pub fn deliver_snapshot(&mut self, id: u32, file: Snapshot) -> Installed {
+        self.deliver_snapshot_with(id, file, None)
+    }
+
+    /// The same, with another input before the core is asked what follows.
+    pub fn deliver_snapshot_with(&mut self, id: u32, file: Snapshot, input: Option<Input>) -> Installed {
+        let now = self.clock(id);
         let node = self.node_mut(id);
         node.fetch = None;
         node.keep(file.clone());
         let raft = node.raft.as_mut().expect("alive");
         let installed = raft.install(file.end, file.bytes());
+        input.into_iter().for_each(|input| raft.step(now, input));
         self.installed.push(installed);
         match installed {
             Installed::Ignored => {}

@@ -117,6 +117,28 @@ fn t82_a_snapshot_is_acknowledged_when_its_base_is_durable() {
     assert_eq!((marks(&mut net, 1), net.raft(0).durable_index()), (vec![7], Index(7)));
 }
 
+/// C-10: completions of the old log's writes, longer than the snapshot, say nothing about the new log.
+#[test]
+fn t82_writes_of_the_old_log_do_not_count_for_the_new_one() {
+    let (theirs, old) = (Image::of_terms(&[1, 1, 2, 2, 2, 2]), Image::of_terms(&[1; 10]));
+    let own = Image { entries: old.entries[..8].to_vec(), ..old.clone() };
+    let (mut net, snapshot) = follower(own, &theirs, 5);
+    net.node_mut(0).disk_held = true;
+    net.say(2, 0, 1, old.append(9, 9, 1, 0));
+    net.say(2, 0, 1, old.append(10, 10, 2, 0));
+    net.node_mut(0).fetch_held = true;
+    offer(&mut net, 3, &snapshot);
+    assert_eq!(net.node(0).pending.len(), 3, "entry 9, entry 10, the newer term");
+    let completed = net.complete(0);
+    assert_eq!(net.deliver_snapshot_with(0, snapshot, completed), Installed::Restarted);
+    net.say(1, 0, 3, super::node::heartbeat(1, 0));
+    for _ in 0..3 {
+        assert_eq!(net.raft(0).durable_index(), Index(0), "nothing of the old log was known to be committed");
+        net.persist(0);
+    }
+    assert_eq!((net.raft(0).durable_index(), marks(&mut net, 1).last().copied()), (Index(5), Some(5)));
+}
+
 /// A log that ends before the snapshot, or conflicts with it, is dropped, whatever length it has.
 #[test]
 fn t82_snapshot_to_a_lagging_or_conflicting_follower() {
