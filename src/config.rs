@@ -93,7 +93,7 @@ fn check(typed: &Typed) -> Result<Config, ConfigError> {
         io_threads: bounded(typed, "io-threads", io_threads, 1, limits::IO_THREADS_MAX)?,
         election_timeout_min,
         heartbeat,
-        segment_bytes: segment_bytes(typed, key_bytes_max + value_bytes_max)?,
+        segment_bytes: segment_bytes(typed, key_bytes_max as usize, value_bytes_max as usize)?,
         key_bytes_max: key_bytes_max as usize,
         value_bytes_max: value_bytes_max as usize,
         credits: bounded(typed, "credits", credits, limits::CREDITS_MIN, limits::CREDITS_MAX)?,
@@ -253,10 +253,10 @@ fn timeouts(typed: &Typed, warnings: &mut Vec<String>) -> Result<(Span, Span), C
 }
 
 /// Whole pages, and room for the largest entry beside the headers.
-fn segment_bytes(typed: &Typed, entry_bytes_max: u64) -> Result<u64, ConfigError> {
+fn segment_bytes(typed: &Typed, key_bytes_max: usize, value_bytes_max: usize) -> Result<u64, ConfigError> {
     let bytes = size(typed, "segment-bytes", typed.settings.segment_bytes, limits::SEGMENT_BYTES)?;
     let bytes = bytes.next_multiple_of(4096);
-    let least = entry_bytes_max + limits::SEGMENT_BYTES.min;
+    let least = limits::segment_bytes_min(key_bytes_max, value_bytes_max);
     if bytes < least {
         return refuse(format!(
             "{} {} cannot hold the largest entry; it must be at least {}: the longest key, the longest value and {}",

@@ -73,6 +73,10 @@ pub const ELECTION_TIMEOUT_MS_MAX: u64 = 600_000;
 pub const HEARTBEAT_MS: u64 = 100;
 /// One file of the log. Must hold the largest batch.
 pub const SEGMENT_BYTES: SizeLimits = SizeLimits { min: 64 << 10, default: 16 << 20, max: 1 << 30 };
+/// The smallest segment that can hold the largest entry beside its headers.
+pub const fn segment_bytes_min(key_bytes_max: usize, value_bytes_max: usize) -> u64 {
+    key_bytes_max as u64 + value_bytes_max as u64 + SEGMENT_BYTES.min
+}
 /// A segment that is waited for, because none was prepared: zero-filling 64 MiB took 0.7 s of a cluster's first start.
 pub const SEGMENT_URGENT_BYTES: u64 = 1 << 20;
 /// Longest key, settable below the limit of the formats.
@@ -217,6 +221,30 @@ pub const WAL_QUIET_MS: u64 = 10;
 /// What a sync costs the disk besides the appended bytes: the page that it began in, and the one that it ends in.
 pub const DISK_BYTES_PER_SYNC: u64 = 2 * 4096;
 
+// --- admin endpoints (server/admin) ---
+
+/// Open connections of the admin port; beyond, the one that would lose patience first makes room.
+pub const ADMIN_CONNECTIONS_MAX: usize = 32;
+/// The head of one request, in bytes: a browser's with its cookies is a tenth of that.
+pub const ADMIN_HEAD_BYTES_MAX: usize = 8 * 1024;
+/// Header lines of one request.
+pub const ADMIN_HEADERS_MAX: usize = 64;
+/// From a head's first byte, or from the beginning of a connection, to its last byte, in milliseconds.
+pub const ADMIN_HEAD_MS: u64 = 5_000;
+/// From an answer to its last byte, in milliseconds: some hundred KiB over the slowest link that makes sense.
+pub const ADMIN_ANSWER_MS: u64 = 10_000;
+/// How long a connection may rest between two requests, in milliseconds: scrapes come twice or four times a minute.
+pub const ADMIN_IDLE_MS: u64 = 65_000;
+/// How long the other side has to close after its last answer, in milliseconds.
+pub const ADMIN_DRAIN_MS: u64 = 1_000;
+/// A node that is at most so many entries behind its leader's commit index is ready: what is under way in a fraction of a
+/// second under load.
+pub const READY_BEHIND_ENTRIES_MAX: u64 = 10_000;
+/// The raft thread sleeps at most this long, in milliseconds.
+pub const RAFT_SLEEP_MS_MAX: u64 = 10_000;
+/// A raft thread that has not turned for so long hangs, in milliseconds (`/livez`).
+pub const RAFT_SILENT_MS: u64 = 3 * RAFT_SLEEP_MS_MAX;
+
 // --- buffers and connections of clients (pool, net) ---
 
 /// Sizes of pool buffers, in bytes: a socket read; a deep pipeline of small requests; in between; one largest request
@@ -229,7 +257,7 @@ pub const POOL_CLASS_BYTES: [usize; 4] = [16 * 1024, 64 * 1024, 256 * 1024, 1024
 pub const CLIENT_CONNECTIONS_MAX: usize = 16 * 1024;
 /// Open files that clients leave alone, besides two per io thread: the log and its next segment, the meta files, the peers
 /// and strangers at their port, polls and wakers. A log that cannot open its next segment ends the process.
-pub const OPEN_FILES_KEPT: usize = 128;
+pub const OPEN_FILES_KEPT: usize = 128 + ADMIN_CONNECTIONS_MAX;
 /// Open files, where the system does not say how many there may be.
 pub const OPEN_FILES_ASSUMED: usize = 1024;
 /// A connection that has not said HELLO, or has not completed a frame it began, after so long is closed, in milliseconds.

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 
 use clap::{ArgMatches, CommandFactory, FromArgMatches as _, Parser, Subcommand};
 use raftkv::config::{self, ConfigCommand, ConfigError, ServeArgs};
-use raftkv::{server, snapshot};
+use raftkv::server::{self, Hooks};
+use raftkv::snapshot;
 
 /// A strongly consistent, replicated key-value store on Raft
 #[derive(Parser)]
@@ -161,8 +162,12 @@ fn look_into(verb: &SnapshotVerb, json: bool) -> ExitCode {
 }
 
 fn serve(args: ServeArgs) -> ExitCode {
-    match config::load(args) {
-        Ok(config) => exit_code(server::serve(config)),
+    match config::load(args.clone()) {
+        Ok(config) => {
+            // Flags and variables stay as they were at the start; the file is read anew.
+            let reload = Box::new(move || config::load(args.clone()).map_err(|error| error.to_string()));
+            exit_code(server::serve(config, Hooks { status_as_json: cli::status_as_json, reload }))
+        }
         Err(error) => refuse(&error, false),
     }
 }

@@ -1,14 +1,14 @@
 //! Counters and histograms. Each thread writes its own shard; whoever reads adds the shards up.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 /// Declares the measured things: one list for the type, the names and the length of the arrays.
 macro_rules! measured {
-    ($(#[$doc:meta])* $kind:ident { $($(#[$item_doc:meta])* $item:ident = $name:literal,)* }) => {
+    ($(#[$doc:meta])* $kind:ident { $($(#[doc = $help:literal])* $item:ident = $name:literal,)* }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum $kind { $($(#[$item_doc])* $item,)* }
+        pub enum $kind { $($(#[doc = $help])* $item,)* }
 
         impl $kind {
             /// All of them, in order.
@@ -17,6 +17,11 @@ macro_rules! measured {
             /// The name in a status.
             pub fn name(self) -> &'static str {
                 match self { $($kind::$item => $name,)* }
+            }
+
+            /// What it is, in a sentence or two.
+            pub fn help(self) -> &'static str {
+                match self { $($kind::$item => concat!($($help),*).trim(),)* }
             }
         }
     };
@@ -57,6 +62,12 @@ measured! {
         CreditsPaused = "credits_paused",
         /// Times a connection was paused because no buffer was left.
         BuffersPaused = "buffers_paused",
+        /// Times the bound of uncommitted bytes was reached and clients were not read for a while (C-26).
+        UncommittedPaused = "uncommitted_paused",
+        /// Requests answered at the admin port.
+        AdminRequests = "admin_requests",
+        /// Connections to the admin port that were closed because they were too slow or too many.
+        AdminConnectionsClosed = "admin_connections_closed",
     }
 }
 
@@ -71,7 +82,65 @@ measured! {
         GroupAppends = "wal_group_appends",
         /// Requests in one batch from an io thread.
         BatchRequests = "batch_requests",
+        /// One turn of an io thread that reads sockets and decodes what they brought, in microseconds.
+        DecodeUs = "decode_us",
+        /// From the turn in which a batch of requests was decoded to the raft thread taking it, in microseconds.
+        BatchQueueUs = "batch_queue_us",
+        /// The raft thread taking all batches that wait: proposing their writes, noting their reads; in microseconds.
+        ProposeUs = "propose_us",
+        /// From a leader's hand-over of an append to its log until a majority holds it, in microseconds; one at a time is watched.
+        QuorumUs = "quorum_us",
+        /// From AppendEntries queued for a peer to the peer's word that they are durable there, in microseconds; one per peer is watched.
+        ReplicateUs = "replicate_us",
+        /// What a peer says its own append waited for its log, in microseconds; as often as replicate.
+        PeerQueueUs = "peer_queue_us",
+        /// What a peer says its own sync took, in microseconds; as often as replicate.
+        PeerSyncUs = "peer_sync_us",
+        /// Deriving what follows from a batch of inputs that committed something, applying it included, in microseconds.
+        ApplyUs = "apply_us",
+        /// One turn of an io thread that writes replies to sockets, in microseconds.
+        ReplyUs = "reply_us",
     }
+}
+
+/// What a histogram's values are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Microseconds.
+    Micros,
+    /// Things.
+    Number,
+}
+
+impl Measure {
+    /// The unit stands at the end of the name.
+    pub fn unit(self) -> Unit {
+        if self.name().ends_with("_us") {
+            Unit::Micros
+        } else {
+            Unit::Number
+        }
+    }
+
+    /// Exponents of the powers of two at which [`Metrics::histogram`] counts: 16 us to 16 s; 1 to 32768.
+    fn exponents(self) -> std::ops::RangeInclusive<u32> {
+        match self.unit() {
+            Unit::Micros => 4..=24,
+            Unit::Number => 1..=16,
+        }
+    }
+}
+
+/// A histogram as it is shown: coarser than it is kept, and exact at its bounds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Coarse {
+    /// Bounds, rising, each with how many values are at or below it. Times are cut off to whole microseconds, so those
+    /// counted at a bound are truly below the power of two that it is.
+    pub buckets: Vec<(u64, u64)>,
+    /// All values.
+    pub count: u64,
+    /// Their sum.
+    pub sum: u64,
 }
 
 /// Sixteen steps per power of two: the error is at most 6 %.
@@ -100,6 +169,7 @@ fn bucket_high(bucket: usize) -> u64 {
 
 struct Histogram {
     buckets: Box<[AtomicU64]>,
+    sum: AtomicU64,
 }
 
 /// What one thread has measured. Only its [`Recorder`] writes.
@@ -113,7 +183,10 @@ impl Shard {
         let zeroes = |n: usize| (0..n).map(|_| AtomicU64::new(0)).collect::<Box<[_]>>();
         Shard {
             counters: zeroes(Counter::ALL.len()),
-            histograms: Measure::ALL.iter().map(|_| Histogram { buckets: zeroes(BUCKETS) }).collect(),
+            histograms: Measure::ALL
+                .iter()
+                .map(|_| Histogram { buckets: zeroes(BUCKETS), sum: AtomicU64::new(0) })
+                .collect(),
         }
     }
 }
@@ -136,7 +209,9 @@ impl Recorder {
 
     /// Adds a value to a histogram.
     pub fn measure(&mut self, measure: Measure, value: u64) {
-        raise(&self.shard.histograms[measure as usize].buckets[bucket(value)], 1);
+        let histogram = &self.shard.histograms[measure as usize];
+        raise(&histogram.buckets[bucket(value)], 1);
+        raise(&histogram.sum, value);
     }
 }
 
@@ -145,34 +220,66 @@ fn raise(cell: &AtomicU64, n: u64) {
     cell.store(cell.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
 }
 
-/// All shards of a process. Cloning shares them.
+/// All shards of a process. Cloning shares them. Who only reads never waits for another reader: shards are added while a
+/// process starts, and not later.
 #[derive(Clone, Default)]
 pub struct Metrics {
-    shards: Arc<Mutex<Vec<Arc<Shard>>>>,
+    shards: Arc<RwLock<Vec<Arc<Shard>>>>,
 }
 
 impl Metrics {
     /// A new shard; call once per thread.
     pub fn recorder(&self) -> Recorder {
         let shard = Arc::new(Shard::new());
-        self.shards.lock().expect("no holder panics").push(Arc::clone(&shard));
+        // A panic under this lock cannot leave the vector half written.
+        self.shards.write().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&shard));
         Recorder { shard }
+    }
+
+    fn shards(&self) -> RwLockReadGuard<'_, Vec<Arc<Shard>>> {
+        self.shards.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A counter's sum over all threads.
     pub fn total(&self, counter: Counter) -> u64 {
-        let shards = self.shards.lock().expect("no holder panics");
+        let shards = self.shards();
         shards.iter().map(|shard| shard.counters[counter as usize].load(Ordering::Relaxed)).sum()
     }
 
     /// The values below which the given fractions of all measured values lie, rounded up to their bucket.
     pub fn quantiles(&self, measure: Measure, fractions: &[f64]) -> Vec<u64> {
-        let shards = self.shards.lock().expect("no holder panics");
+        let counts = self.counts(measure);
+        fractions.iter().map(|fraction| quantile(&counts, *fraction)).collect()
+    }
+
+    /// A histogram's sum over all threads.
+    pub fn histogram(&self, measure: Measure) -> Coarse {
+        let counts = self.counts(measure);
+        let shards = self.shards();
+        let sums = shards.iter().map(|shard| shard.histograms[measure as usize].sum.load(Ordering::Relaxed));
+        let at_bound = |exponent: u32| {
+            // Everything below the power of two: the buckets end there exactly.
+            let below = counts[..bucket(1 << exponent)].iter().sum();
+            let bound = match measure.unit() {
+                Unit::Micros => 1 << exponent,
+                Unit::Number => (1 << exponent) - 1,
+            };
+            (bound, below)
+        };
+        Coarse {
+            buckets: measure.exponents().map(at_bound).collect(),
+            count: counts.iter().sum(),
+            sum: sums.fold(0, u64::wrapping_add),
+        }
+    }
+
+    /// How many values are in each bucket.
+    fn counts(&self, measure: Measure) -> Vec<u64> {
+        let shards = self.shards();
         let sum = |i: usize| -> u64 {
             shards.iter().map(|shard| shard.histograms[measure as usize].buckets[i].load(Ordering::Relaxed)).sum()
         };
-        let counts: Vec<u64> = (0..BUCKETS).map(sum).collect();
-        fractions.iter().map(|fraction| quantile(&counts, *fraction)).collect()
+        (0..BUCKETS).map(sum).collect()
     }
 
     /// Everything by name, for a node's status.
@@ -244,6 +351,31 @@ mod tests {
         assert_eq!(quantiles[..2], [1, 10]);
         assert!((110..118).contains(&quantiles[2]), "{quantiles:?}");
         assert_eq!(metrics.quantiles(Measure::QueueUs, &[0.5]), [0], "nothing measured");
+    }
+
+    #[test]
+    fn a_coarse_histogram_is_exact_at_its_bounds() {
+        let metrics = Metrics::default();
+        let mut recorder = metrics.recorder();
+        for value in [0, 15, 16, 31, 32, 1 << 30] {
+            recorder.measure(Measure::SyncUs, value);
+        }
+        let histogram = metrics.histogram(Measure::SyncUs);
+        assert_eq!((histogram.count, histogram.sum), (6, 94 + (1 << 30)));
+        assert_eq!(histogram.buckets[..3], [(16, 2), (32, 4), (64, 5)]);
+        assert_eq!(histogram.buckets.last(), Some(&(1 << 24, 5)));
+        for value in [1, 2, 3, 4] {
+            recorder.measure(Measure::GroupAppends, value);
+        }
+        assert_eq!(metrics.histogram(Measure::GroupAppends).buckets[..3], [(1, 1), (3, 3), (7, 4)]);
+    }
+
+    #[test]
+    fn everything_measured_says_what_it_is() {
+        let helps = Counter::ALL.iter().map(|counter| counter.help());
+        for help in helps.chain(Measure::ALL.iter().map(|measure| measure.help())) {
+            assert!(help.ends_with('.') && help.len() > 10, "{help:?}");
+        }
     }
 
     #[test]

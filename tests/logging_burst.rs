@@ -134,7 +134,9 @@ fn serve() {
         }
     });
     let args = Serve::parse().args;
-    std::process::exit(raftkv::server::serve(config::load(args).expect("a configuration")));
+    let reload = Box::new(|| Err("nobody reloads this".to_owned()));
+    let hooks = raftkv::server::Hooks { status_as_json: cli::status_as_json, reload };
+    std::process::exit(raftkv::server::serve(config::load(args).expect("a configuration"), hooks));
 }
 
 /// As many busy threads as a burst has: the one that logs, and the one that writes.

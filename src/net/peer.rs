@@ -148,6 +148,11 @@ impl PeerConnection {
         self.outgoing.copy(|out| reply.encode(out));
     }
 
+    /// Bytes that wait to be sent.
+    pub fn queued(&self) -> usize {
+        self.outgoing.queued
+    }
+
     /// Whether something is queued.
     pub fn wants_flush(&self) -> bool {
         self.outgoing.queued > 0

@@ -301,6 +301,15 @@ impl Raft {
         matches!(self.role, Role::Leader(_))
     }
 
+    /// Leader: its followers, each with the last entry known to be durable there. Nobody on another node.
+    pub fn followers(&self) -> impl Iterator<Item = (NodeId, Index)> + '_ {
+        let peers = match &self.role {
+            Role::Leader(leader) => leader.peers.as_slice(),
+            _ => &[],
+        };
+        peers.iter().map(|peer| (peer.id, peer.matched))
+    }
+
     /// The role as a status shows it.
     pub fn status_role(&self) -> protocol::reply::Role {
         match self.role {

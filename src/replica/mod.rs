@@ -195,6 +195,7 @@ impl Replica {
         self.formation.give(now, &mut effects.messages);
         self.return_credits(effects);
         self.publish(now);
+        effects.more |= self.names_changed;
     }
 
     /// When to hand in [`Input::Tick`] at the latest.
@@ -367,11 +368,11 @@ impl Replica {
             };
             self.published.set_numbers(now, &numbers);
         }
-        if std::mem::take(&mut self.names_changed) {
+        if self.names_changed {
             let cluster = if matches!(self.phase, Phase::Member(_)) { self.formation.cluster() } else { ClusterId(0) };
             let connected = self.formation.connected_ids().chain([self.settings.id]).collect();
             let members = self.formation.members().to_vec();
-            self.published.set_names(cluster, members, connected, self.formation.notes());
+            self.names_changed = !self.published.set_names(cluster, members, connected, self.formation.notes());
         }
     }
 }

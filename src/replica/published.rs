@@ -1,7 +1,7 @@
 //! What any thread may read of a replica: numbers in atomics, names behind a lock that only status and redirects take.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicU8, Ordering};
-use std::sync::Mutex;
+use std::sync::{Mutex, TryLockError};
 
 use protocol::format::Member;
 use protocol::reply::{MemberStatus, Role};
@@ -195,15 +195,22 @@ impl Published {
         }
     }
 
+    /// False: somebody is reading the names right now, and is not waited for; try again with the next batch.
     pub(super) fn set_names(
         &self,
         cluster: ClusterId,
         members: Vec<Member>,
         connected: Vec<NodeId>,
         notes: Vec<String>,
-    ) {
+    ) -> bool {
         self.cluster.store(cluster.0, Ordering::Relaxed);
-        *self.lock() = Names { members, connected, notes };
+        let mut names = match self.names.try_lock() {
+            Ok(names) => names,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return false,
+        };
+        *names = Names { members, connected, notes };
+        true
     }
 
     pub(super) fn count_refused_message(&self) {
@@ -220,6 +227,16 @@ impl Published {
 mod tests {
     use super::*;
     use crate::time::Span;
+
+    #[test]
+    fn who_reads_the_names_is_not_waited_for() {
+        let published = Published::new(Time(0));
+        let set = || published.set_names(ClusterId(1), Vec::new(), vec![NodeId(0)], Vec::new());
+        let reading = published.lock();
+        assert!(!set());
+        drop(reading);
+        assert!(set());
+    }
 
     #[test]
     fn says_for_how_long_there_was_no_leader() {

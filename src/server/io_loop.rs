@@ -20,17 +20,19 @@ use mio::event::Event;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 
-use super::raft_loop::WAKER;
-use super::settings::Config;
+use super::gauges::Gauges;
+use super::raft_loop::{Requests, WAKER};
+use super::settings::Live;
+use super::status::StatusSource;
 use super::stop::StopSwitch;
 use super::system;
 use crate::kv::Reader;
 use crate::limits;
 use crate::mailbox::{Parking, Receiver, Sender};
-use crate::metrics::{Counter, Metrics, Recorder};
+use crate::metrics::{Counter, Measure, Recorder};
 use crate::net::connections::{Connections, Key};
 use crate::pool::Pool;
-use crate::replica::{Completion, Published, Request};
+use crate::replica::Completion;
 use crate::time::{Span, Time};
 use clients::Client;
 use desk::{Desk, DeskParts};
@@ -57,11 +59,10 @@ pub(super) enum Source {
 pub(super) struct Parts {
     /// Which of the io threads; the `io_loop` of its requests.
     pub(super) number: u16,
-    pub(super) config: Arc<Config>,
     /// Its waker is registered as [`WAKER`].
     pub(super) poll: Poll,
     pub(super) parking: Arc<Parking>,
-    pub(super) requests: Sender<Vec<Request>>,
+    pub(super) requests: Sender<Requests>,
     pub(super) completions: Receiver<Vec<Completion>>,
     pub(super) source: Source,
     /// Open connections of each io thread.
@@ -71,11 +72,10 @@ pub(super) struct Parts {
     pub(super) reader: Reader,
     /// Shared by all io threads.
     pub(super) pool: Pool,
-    pub(super) published: Arc<Published>,
-    pub(super) metrics: Metrics,
+    pub(super) status_source: StatusSource,
+    pub(super) live: Arc<Live>,
     pub(super) recorder: Recorder,
-    /// When the process started, for a status.
-    pub(super) started: Time,
+    pub(super) gauges: Arc<Gauges>,
     pub(super) stop: StopSwitch,
 }
 
@@ -112,15 +112,16 @@ struct IoLoop {
     resuming: bool,
     /// When connections are looked at for their patience.
     next_sweep: Time,
+    gauges: Arc<Gauges>,
     /// Completions in hand; empty between iterations.
     taken: Vec<Completion>,
 }
 
 impl IoLoop {
     fn new(parts: Parts) -> IoLoop {
-        let Parts { number, config, requests, published, metrics, recorder, started, .. } = parts;
-        let frame_bytes_max = protocol::frame::client_frame_bytes_max(config.key_bytes_max, config.value_bytes_max);
-        let desk = Desk::new(DeskParts { number, config, published, metrics, recorder, started, requests });
+        let Parts { number, requests, status_source, live, recorder, .. } = parts;
+        let frame_bytes_max = live.frame_bytes_max();
+        let desk = Desk::new(DeskParts { number, live, source: status_source, recorder, requests });
         IoLoop {
             poll: parts.poll,
             parking: parts.parking,
@@ -141,6 +142,7 @@ impl IoLoop {
             resumable: false,
             resuming: false,
             next_sweep: Time(0),
+            gauges: parts.gauges,
             taken: Vec::new(),
         }
     }
@@ -158,14 +160,26 @@ impl IoLoop {
             events.iter().filter(|event| event.token() != WAKER).for_each(|event| self.ready(event));
             self.take_completions();
             self.adopt(now);
+            self.frame_bytes_max = self.desk.live.frame_bytes_max();
             self.resume_paused(now);
-            self.read_clients(now);
-            self.resumable |= self.desk.send() && !self.paused.is_empty();
+            self.measured(Measure::DecodeUs, !self.readable.is_empty(), |this| this.read_clients(now));
+            self.resumable |= self.desk.send(now) && !self.paused.is_empty();
             self.refuse_late_reads(now);
-            self.flush_clients(now);
+            self.measured(Measure::ReplyUs, !self.unsent.is_empty(), |this| this.flush_clients(now));
+            self.gauges.set_credits(self.desk.number, self.desk.credits);
             self.sweep(now);
         }
         self.finish(&mut events);
+    }
+
+    /// Does it, and measures how long that takes if there is something to do.
+    fn measured(&mut self, measure: Measure, has_work: bool, work: impl FnOnce(&mut IoLoop)) {
+        if !has_work {
+            return work(self);
+        }
+        let begun = system::now();
+        work(self);
+        self.desk.recorder.measure(measure, system::now().since(begun).as_micros());
     }
 
     /// Everybody who is owed an answer may still get it, for a moment; nothing new is read.

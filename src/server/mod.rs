@@ -7,6 +7,7 @@
 //! bulk             bulk_worker   old entries, new segments         whatever waits for the disk
 //! names            names         look-ups of names                 whatever waits for a name server
 //! log              (logging)     the text log
+//! admin            admin         /metrics, /status and the like    reads what the others publish
 //! main             this file     waits for a signal
 //! ```
 //!
@@ -18,12 +19,15 @@
     reason = "this is where threads, clocks and sockets are"
 )]
 
+mod admin;
 mod bulk_worker;
+mod gauges;
 mod io_loop;
 mod names;
 mod peers;
 mod raft_loop;
 mod settings;
+mod status;
 mod stop;
 mod system;
 mod wal_loop;
@@ -38,6 +42,7 @@ use log::{info, warn};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Poll, Waker};
 use protocol::format::Member;
+use protocol::reply::NodeStatus;
 use protocol::ClusterId;
 
 use crate::disk::Disk;
@@ -49,14 +54,18 @@ use crate::mailbox::{link, Parking, ThreadPark};
 use crate::metrics::Metrics;
 use crate::pool::Pool;
 use crate::raft;
-use crate::replica::{self, Completion, Published, Replica, Request};
+use crate::replica::{self, Completion, Published, Replica};
 use crate::time::Time;
 use crate::wal::{self, Wal};
+use admin::{AdminLoop, Pages};
 use bulk_worker::{BulkWorker, Done, Job};
+use gauges::Gauges;
 use names::{Found, LookUp, Names};
 use peers::Peers;
-use raft_loop::{IoLink, RaftLoop};
+use raft_loop::{IoLink, RaftLoop, Requests};
+use settings::Live;
 pub use settings::{AdminListen, Config, RELOADABLE};
+use status::StatusSource;
 use stop::StopSwitch;
 use wal_loop::{Persisted, Queued, WalLoop};
 
@@ -66,14 +75,25 @@ struct StartError {
     text: String,
 }
 
+/// What a server does not do itself, because that lies above it.
+pub struct Hooks {
+    /// A node's status as the command line shows it with `-o json`.
+    pub status_as_json: fn(&NodeStatus) -> String,
+    /// Reads the settings anew, or says what is wrong with them.
+    pub reload: Box<dyn FnMut() -> Result<Config, String>>,
+}
+
 /// Runs a server until a signal ends it; returns the process's exit code. Call it on the process's first thread, before
 /// there are others: signals are blocked here.
-pub fn serve(config: Config) -> i32 {
+pub fn serve(config: Config, mut hooks: Hooks) -> i32 {
     let signals = system::Signals::block();
     system::exit_on_unreadable_map();
-    match start(config) {
-        Ok(server) => {
-            let signal = signals.wait_for_end(logging::reopen);
+    match start(config, hooks.status_as_json) {
+        Ok(mut server) => {
+            let signal = signals.wait_for_end(|| {
+                logging::reopen();
+                server.reload((hooks.reload)());
+            });
             info!("stopping on {}", system::signal_name(signal));
             server.stop();
             logging::flush(std::time::Duration::from_secs(1));
@@ -90,6 +110,12 @@ pub fn serve(config: Config) -> i32 {
 /// The threads that are waited for, in the order in which they end.
 struct Server {
     threads: Vec<Running>,
+    /// As it was started.
+    config: Arc<Config>,
+    /// As the settings were read last.
+    loaded: Config,
+    live: Arc<Live>,
+    gauges: Arc<Gauges>,
 }
 
 struct Running {
@@ -100,15 +126,42 @@ struct Running {
 impl Server {
     /// Ends one thread after the other, those that produce work before those that do it.
     fn stop(self) {
+        self.gauges.set_stopping();
         for Running { thread, stop } in self.threads {
             stop.ask();
             // A panic has ended the process already.
             let _ = thread.join();
         }
     }
+
+    /// Takes over what can be taken over from new settings, and says what that was and what needs a restart.
+    fn reload(&mut self, read: Result<Config, String>) {
+        let new = match read {
+            Ok(new) => new,
+            Err(why) => return warn!("SIGHUP: nothing is changed: {why}"),
+        };
+        let least = limits::segment_bytes_min(new.key_bytes_max, new.value_bytes_max);
+        if self.config.segment_bytes < least {
+            return warn!(
+                "SIGHUP: nothing is changed: a segment as this server writes it cannot hold the largest entry"
+            );
+        }
+        let is_reloadable = |key: &&str| RELOADABLE.contains(key);
+        let reloaded: Vec<&str> = self.loaded.differences(&new).into_iter().filter(is_reloadable).collect();
+        let started = self.config.differences(&new);
+        let restart: Vec<&str> = started.into_iter().filter(|key| !is_reloadable(key)).collect();
+        if reloaded.contains(&"log") {
+            logging::set_filter(new.logging.filter.clone());
+        }
+        self.live.set(&new);
+        new.warnings.iter().for_each(|warning| warn!("{warning}"));
+        let list = |keys: &[&str]| if keys.is_empty() { "nothing".to_owned() } else { keys.join(", ") };
+        info!("SIGHUP: reloaded: {}; needs a restart: {}", list(&reloaded), list(&restart));
+        self.loaded = new;
+    }
 }
 
-fn start(config: Config) -> Result<Server, StartError> {
+fn start(config: Config, status_as_json: fn(&NodeStatus) -> String) -> Result<Server, StartError> {
     start_logging(&config)?;
     let files = system::raise_file_limit();
     #[cfg(feature = "sabotage")]
@@ -116,6 +169,7 @@ fn start(config: Config) -> Result<Server, StartError> {
     let (wal, recovered) = open_wal(&config)?;
     let client_listener = listen("clients", config.listen_client)?;
     let peer_listener = listen("peers", config.listen_peer)?;
+    let admin_listener = listen_admin(&config)?;
     let now = system::now();
     let identity = recovered.meta.incarnation.0;
     info!(
@@ -131,7 +185,8 @@ fn start(config: Config) -> Result<Server, StartError> {
     let replica = Replica::new(now, replica_settings(&config, &recovered.meta)?, to_raft(recovered), store);
     let clients_max = clients_max(files, config.io_threads);
     let wiring = Wiring::new(config, now, replica.published(), clients_max).map_err(cannot_start)?;
-    let parts = Parts { wal, replica, readers, members, client_listener, peer_listener };
+    let parts =
+        Parts { wal, replica, readers, members, client_listener, peer_listener, admin_listener, status_as_json };
     wiring.spawn(parts).map_err(cannot_start)
 }
 
@@ -167,6 +222,19 @@ fn listen(whom: &str, address: SocketAddr) -> Result<TcpListener, StartError> {
         }
         _ => StartError { exit_code: exit::IO, text: format!("cannot listen for {whom} on {address}: {error}") },
     })
+}
+
+/// The port of the admin endpoints. Where nobody asked for it, a server goes on without.
+fn listen_admin(config: &Config) -> Result<Option<TcpListener>, StartError> {
+    let Some(AdminListen { address, is_asked_for }) = config.listen_admin else { return Ok(None) };
+    match listen("admin requests", address) {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) if is_asked_for => Err(error),
+        Err(error) => {
+            warn!("{}; going on without /metrics and /status (--listen-admin says where, or off)", error.text);
+            Ok(None)
+        }
+    }
 }
 
 fn cannot_start(error: io::Error) -> StartError {
@@ -222,6 +290,8 @@ struct Parts {
     members: Vec<Member>,
     client_listener: TcpListener,
     peer_listener: TcpListener,
+    admin_listener: Option<TcpListener>,
+    status_as_json: fn(&NodeStatus) -> String,
 }
 
 /// Where each thread sleeps, so that links can be made between them.
@@ -232,6 +302,9 @@ struct Wiring {
     started: Time,
     published: Arc<Published>,
     metrics: Metrics,
+    live: Arc<Live>,
+    gauges: Arc<Gauges>,
+    pool: Pool,
     raft_poll: Poll,
     raft: Arc<Parking>,
     wal_sleep: Arc<ThreadPark>,
@@ -264,14 +337,20 @@ impl Wiring {
         let (bulk_poll, bulk) = poll_with_waker()?;
         let (names_sleep, names) = sleep_with_waker();
         let io = (0..config.io_threads).map(|_| poll_with_waker()).collect::<io::Result<_>>()?;
-        let config = Arc::new(config);
         let metrics = Metrics::default();
+        let live = Arc::new(Live::new(&config));
+        let gauges = Arc::new(Gauges::new(started, config.io_threads, config.credits));
+        let pool = Pool::new(config.pool_bytes);
+        let config = Arc::new(config);
         Ok(Wiring {
             config,
             clients_max,
             started,
             published,
             metrics,
+            live,
+            gauges,
+            pool,
             raft_poll,
             raft,
             wal_sleep,
@@ -285,7 +364,11 @@ impl Wiring {
     }
 
     fn spawn(mut self, parts: Parts) -> io::Result<Server> {
-        let (io_links, io_threads) = self.io_threads(parts.readers, parts.client_listener);
+        let clients: Arc<[AtomicUsize]> = self.io.iter().map(|_| AtomicUsize::new(0)).collect();
+        let (io_links, io_threads) = self.io_threads(parts.readers, parts.client_listener, &clients);
+        if let Some(listener) = parts.admin_listener {
+            self.spawn_admin(listener, clients, parts.status_as_json)?;
+        }
         let (appends, appends_in) = link::<Vec<Queued>>(self.wal.clone(), self.raft.clone());
         let (persisted, persisted_in) = link::<Vec<Persisted>>(self.raft.clone(), self.wal.clone());
         let (jobs, jobs_in) = link::<Vec<Job>>(self.bulk.clone(), self.raft.clone());
@@ -327,6 +410,7 @@ impl Wiring {
             self.raft_poll.registry().try_clone()?,
             system::random()?,
             self.metrics.recorder(),
+            self.gauges.clone(),
         )?;
         let raft_loop = RaftLoop {
             replica: parts.replica,
@@ -342,6 +426,7 @@ impl Wiring {
             found: found_in,
             stop: StopSwitch::new(self.raft),
             recorder: self.metrics.recorder(),
+            gauges: self.gauges.clone(),
         };
         let mut threads = Vec::new();
         for (number, io_loop) in io_threads.into_iter().enumerate() {
@@ -354,15 +439,50 @@ impl Wiring {
         running("names".to_owned(), names.stop.clone(), move || names.run())?;
         let Config { id, listen_client, listen_peer, .. } = *self.config;
         info!("node {id} listens for clients on {listen_client}, for peers on {listen_peer}");
-        Ok(Server { threads })
+        let loaded = Config::clone(&self.config);
+        Ok(Server { threads, config: self.config, loaded, live: self.live, gauges: self.gauges })
+    }
+
+    fn status_source(&self) -> StatusSource {
+        StatusSource {
+            config: self.config.clone(),
+            published: self.published.clone(),
+            metrics: self.metrics.clone(),
+            started: self.started,
+        }
+    }
+
+    /// Nobody waits for this thread's end: it has nothing to finish.
+    fn spawn_admin(
+        &self,
+        listener: TcpListener,
+        clients: Arc<[AtomicUsize]>,
+        status_as_json: fn(&NodeStatus) -> String,
+    ) -> io::Result<()> {
+        let pages = Pages {
+            source: self.status_source(),
+            gauges: self.gauges.clone(),
+            pool: self.pool.clone(),
+            clients,
+            clients_max: self.clients_max,
+            status_as_json,
+        };
+        let address = listener.local_addr()?;
+        let admin = AdminLoop::new(listener, pages, self.metrics.recorder())?;
+        std::thread::Builder::new().name("admin".to_owned()).spawn(move || admin.run())?;
+        info!("admin endpoints on http://{address}: /metrics, /livez, /readyz, /status");
+        Ok(())
     }
 }
 
 impl Wiring {
     /// The io threads' parts, and the raft thread's ends of their links.
-    fn io_threads(&mut self, readers: Vec<Reader>, listener: TcpListener) -> (Vec<IoLink>, Vec<io_loop::Parts>) {
-        let pool = Pool::new(self.config.pool_bytes);
-        let connections: Arc<[AtomicUsize]> = self.io.iter().map(|_| AtomicUsize::new(0)).collect();
+    fn io_threads(
+        &mut self,
+        readers: Vec<Reader>,
+        listener: TcpListener,
+        connections: &Arc<[AtomicUsize]>,
+    ) -> (Vec<IoLink>, Vec<io_loop::Parts>) {
         let (hand_overs, handed_over): (Vec<_>, Vec<_>) = self.io[1..]
             .iter()
             .map(|(_, parking)| link::<Vec<TcpStream>>(parking.clone(), self.io[0].1.clone()))
@@ -373,12 +493,11 @@ impl Wiring {
         let mut threads = Vec::new();
         let io = std::mem::take(&mut self.io);
         for (number, (((poll, parking), reader), source)) in (0..).zip(io.into_iter().zip(readers).zip(sources)) {
-            let (requests, requests_in) = link::<Vec<Request>>(self.raft.clone(), parking.clone());
+            let (requests, requests_in) = link::<Requests>(self.raft.clone(), parking.clone());
             let (completions, completions_in) = link::<Vec<Completion>>(parking.clone(), self.raft.clone());
             links.push(IoLink { requests: requests_in, completions });
             threads.push(io_loop::Parts {
                 number,
-                config: self.config.clone(),
                 poll,
                 stop: StopSwitch::new(parking.clone()),
                 parking,
@@ -388,11 +507,11 @@ impl Wiring {
                 connections: connections.clone(),
                 clients_max: self.clients_max,
                 reader,
-                pool: pool.clone(),
-                published: self.published.clone(),
-                metrics: self.metrics.clone(),
+                pool: self.pool.clone(),
+                status_source: self.status_source(),
+                live: self.live.clone(),
                 recorder: self.metrics.recorder(),
-                started: self.started,
+                gauges: self.gauges.clone(),
             });
         }
         (links, threads)

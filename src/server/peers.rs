@@ -3,9 +3,11 @@
 //! old one; a peer without a connection is told to the replica at once (C-15).
 
 mod dial;
+mod watch;
 
 use std::collections::BTreeSet;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,6 +21,7 @@ use protocol::reply::Reason;
 use protocol::NodeId;
 use slab::Slab;
 
+use super::gauges::Gauges;
 use super::names::{self, LookUp};
 use crate::limits;
 use crate::metrics::{Counter, Recorder};
@@ -26,6 +29,7 @@ use crate::net::peer::{PeerConnection, Turn};
 use crate::replica::{Input, Replica};
 use crate::time::{Span, Time};
 use dial::Dial;
+use watch::Watch;
 
 /// Readiness of the listener.
 pub(super) const LISTENER: Token = Token(0);
@@ -48,6 +52,7 @@ pub(super) struct Peers {
     /// Refusals and failures that were logged: each once.
     said: BTreeSet<String>,
     recorder: Recorder,
+    gauges: Arc<Gauges>,
 }
 
 /// The way to one other member.
@@ -57,6 +62,7 @@ struct Link {
     connection: Option<usize>,
     /// None: the peer dials, because its id is higher.
     dial: Option<Dial>,
+    watch: Watch,
 }
 
 struct Connection {
@@ -95,12 +101,14 @@ impl Peers {
         registry: Registry,
         seed: u64,
         recorder: Recorder,
+        gauges: Arc<Gauges>,
     ) -> io::Result<Peers> {
         registry.register(&mut listener, LISTENER, Interest::READABLE)?;
         let link = |member: &Member| Link {
             node: member.id,
             connection: None,
             dial: (member.id < own).then(|| Dial::new(member.peer_address.clone(), seed ^ u64::from(member.id.0))),
+            watch: Watch::default(),
         };
         Ok(Peers {
             listener,
@@ -112,6 +120,7 @@ impl Peers {
             acceptable: true,
             said: BTreeSet::new(),
             recorder,
+            gauges,
         })
     }
 
@@ -153,17 +162,27 @@ impl Peers {
 
     /// Queues a message, if its receiver is connected.
     pub(super) fn send(&mut self, envelope: &Envelope) {
-        let link = self.links.iter().find(|link| link.node == envelope.to);
-        let sent = match link.and_then(|link| link.connection) {
-            Some(key) => {
+        let link = self.links.iter_mut().find(|link| link.node == envelope.to);
+        let sent = match link.and_then(|link| Some((link.connection?, link))) {
+            Some((key, link)) => {
                 note(&mut self.unsent, key);
-                self.connections[key].socket.send(envelope)
+                let sent = self.connections[key].socket.send(envelope);
+                if sent {
+                    link.watch.sent(envelope);
+                }
+                sent
             }
             None => false,
         };
         if !sent {
             self.recorder.count(Counter::PeerMessagesDropped);
         }
+    }
+
+    /// Each other member, with the unsent bytes of its connection, if there is one.
+    pub(super) fn queued(&self) -> impl Iterator<Item = (NodeId, Option<u64>)> + '_ {
+        let queued = |key: usize| self.connections[key].socket.queued() as u64;
+        self.links.iter().map(move |link| (link.node, link.connection.map(queued)))
     }
 
     /// One vectored write for every connection with something to send.
@@ -188,7 +207,7 @@ impl Peers {
             self.close(now, key, replica, "no answer in time");
         }
         for i in 0..self.links.len() {
-            let Link { node, connection, dial: Some(dial) } = &mut self.links[i] else { continue };
+            let Link { node, connection, dial: Some(dial), .. } = &mut self.links[i] else { continue };
             if connection.is_some() || !dial.is_due(now) {
                 continue;
             }
@@ -337,7 +356,10 @@ impl Peers {
         while let Some(connection) = self.connections.get_mut(key) {
             match connection.stage {
                 Stage::Up(peer) => {
-                    return take_messages(now, &mut connection.socket, peer, replica, &mut self.recorder);
+                    let link =
+                        self.links.iter_mut().find(|link| link.node == peer).expect("an admitted peer has a link");
+                    let socket = &mut connection.socket;
+                    return take_messages(now, socket, link, replica, &mut self.recorder, &self.gauges);
                 }
                 Stage::Accepted | Stage::Asked(_) => match take_greeting(connection)? {
                     Some(Greeting::Hello(hello)) => self.hello(now, key, hello, replica),
@@ -422,6 +444,7 @@ impl Peers {
                 info!("lost the connection with node {node}: {why}");
                 if let Some(link) = self.links.iter_mut().find(|link| link.node == node) {
                     link.connection = None;
+                    link.watch.lost();
                     if let Some(dial) = &mut link.dial {
                         dial.lost(now);
                     }
@@ -469,10 +492,12 @@ impl Peers {
 fn take_messages(
     now: Time,
     socket: &mut PeerConnection,
-    peer: NodeId,
+    link: &mut Link,
     replica: &mut Replica,
     recorder: &mut Recorder,
+    gauges: &Gauges,
 ) -> Result<(), String> {
+    let peer = link.node;
     while let Some(frame) = socket.next_frame(limits::PEER_FRAME_BYTES_MAX).map_err(|error| error.to_string())? {
         recorder.count(Counter::PeerFrames);
         // All bodies of a frame share one copy: one allocation per message, and no entry pins the read buffer (C-27).
@@ -490,6 +515,7 @@ fn take_messages(
         if envelope.from != peer {
             return Err(format!("node {peer} sent a message as node {}", envelope.from));
         }
+        link.watch.received(&envelope, recorder, gauges);
         replica.step(now, Input::Peer(envelope));
     }
     Ok(())

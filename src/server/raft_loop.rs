@@ -8,9 +8,10 @@ use std::time::Duration;
 use log::{error, info, warn};
 use mio::{Events, Poll, Token};
 use protocol::reply::Role;
-use protocol::{LogTime, NodeId, Term};
+use protocol::{Index, LogTime, NodeId, Term};
 
 use super::bulk_worker::{Done, Job};
+use super::gauges::{Gauges, PeerLevel};
 use super::names::{Found, LookUp, Purpose};
 use super::peers::Peers;
 use super::stop::StopSwitch;
@@ -18,17 +19,25 @@ use super::system;
 use super::wal_loop::{Persisted, Queued};
 use crate::limits;
 use crate::logging;
-use crate::mailbox::{Parking, Receiver, Sender};
+use crate::mailbox::{Batch, Parking, Receiver, Sender};
 use crate::metrics::{Counter, Measure, Recorder};
 use crate::replica::{Completion, Effects, Input, Published, Replica, Request, Stop};
-use crate::time::Time;
+use crate::time::{Span, Time};
 
 /// Readiness of the thread's waker.
 pub(super) const WAKER: Token = Token(1);
 
+/// A batch of requests from an io thread.
+#[derive(Default)]
+pub(super) struct Requests {
+    /// The turn in which the first of them was decoded.
+    at: Option<Time>,
+    requests: Vec<Request>,
+}
+
 /// The way to and from one io thread.
 pub(super) struct IoLink {
-    pub(super) requests: Receiver<Vec<Request>>,
+    pub(super) requests: Receiver<Requests>,
     pub(super) completions: Sender<Vec<Completion>>,
 }
 
@@ -48,6 +57,30 @@ pub(super) struct RaftLoop {
     pub(super) found: Receiver<Vec<Found>>,
     pub(super) stop: StopSwitch,
     pub(super) recorder: Recorder,
+    pub(super) gauges: Arc<Gauges>,
+}
+
+impl Requests {
+    /// One more.
+    pub(super) fn push(&mut self, request: Request) {
+        self.requests.push(request);
+    }
+
+    /// It is about to be sent, for the first time or again.
+    pub(super) fn note_turn(&mut self, now: Time) {
+        self.at.get_or_insert(now);
+    }
+}
+
+impl Batch for Requests {
+    fn is_empty(&self) -> bool {
+        self.requests.is_empty()
+    }
+
+    fn clear(&mut self) {
+        self.requests.clear();
+        self.at = None;
+    }
 }
 
 impl RaftLoop {
@@ -60,6 +93,7 @@ impl RaftLoop {
         while !self.stop.is_asked() {
             self.sleep(&mut events, busy);
             let now = system::now();
+            self.gauges.set_raft_turned(now);
             self.replica.set_wall_clock(LogTime(system::wall_clock_ms()));
             events.iter().filter(|event| event.token() != WAKER).for_each(|event| self.peers.ready(event));
             self.peers.read(now, &mut self.replica);
@@ -69,10 +103,12 @@ impl RaftLoop {
             self.take_found(now);
             self.peers.timers(now, &mut self.replica, self.names.batch());
             self.replica.step(now, Input::Tick);
-            busy = self.hand_on(now, &mut effects);
+            let derives = system::now();
+            busy = self.hand_on(now, &mut effects, &mut seen);
+            seen.look(derives, &mut self.recorder);
             self.peers.flush(now, &mut self.replica);
             self.flush_links();
-            seen.look(&mut self.recorder);
+            self.publish_peers();
         }
         // The process is about to end: taking the state machine apart key by key would only hold it up.
         std::mem::forget(self);
@@ -84,7 +120,7 @@ impl RaftLoop {
             Duration::ZERO
         } else {
             let deadline = self.replica.next_deadline().min(self.peers.next_deadline());
-            Duration::from(deadline.since(system::now())).min(Duration::from_secs(60))
+            Duration::from(deadline.since(system::now())).min(Duration::from_millis(limits::RAFT_SLEEP_MS_MAX))
         };
         if let Err(error) = self.poll.poll(events, Some(timeout)) {
             if error.kind() != std::io::ErrorKind::Interrupted {
@@ -109,13 +145,20 @@ impl RaftLoop {
     }
 
     fn take_requests(&mut self, now: Time) {
+        let mut begun = None;
         for io in &mut self.io {
             while let Some(mut batch) = io.requests.take() {
-                self.recorder.measure(Measure::BatchRequests, batch.len() as u64);
-                for request in batch.drain(..) {
+                let begun = *begun.get_or_insert_with(system::now);
+                self.recorder.measure(Measure::BatchRequests, batch.requests.len() as u64);
+                let waited = batch.at.map_or(Span::ZERO, |at| begun.since(at));
+                self.recorder.measure(Measure::BatchQueueUs, waited.as_micros());
+                for request in batch.requests.drain(..) {
                     self.replica.step(now, Input::Request(request));
                 }
             }
+        }
+        if let Some(begun) = begun {
+            self.recorder.measure(Measure::ProposeUs, system::now().since(begun).as_micros());
         }
     }
 
@@ -149,13 +192,14 @@ impl RaftLoop {
     }
 
     /// Hands on everything that follows from the inputs. True: there is more, for the next iteration.
-    fn hand_on(&mut self, now: Time, effects: &mut Effects) -> bool {
+    fn hand_on(&mut self, now: Time, effects: &mut Effects, seen: &mut Seen) -> bool {
         for _ in 0..limits::EFFECT_ROUNDS_MAX {
             self.replica.effects(now, effects);
             if let Some(stop) = effects.stop.take() {
                 end(&stop);
             }
             effects.warnings.drain(..).for_each(|warning| warn!("{warning}"));
+            seen.look_at_append(effects);
             self.append(now, effects);
             effects.messages.drain(..).for_each(|envelope| self.peers.send(&envelope));
             for (io_loop, completion) in effects.completions.drain(..) {
@@ -177,6 +221,15 @@ impl RaftLoop {
         let Some(append) = effects.append.take() else { return };
         self.appends.batch().push(Queued { append, at: now });
         self.appends.flush();
+    }
+
+    fn publish_peers(&self) {
+        let matched = |node| {
+            let raft = self.replica.raft()?;
+            raft.followers().find(|(follower, _)| *follower == node).map(|(_, matched)| matched)
+        };
+        let queued = self.peers.queued();
+        self.gauges.set_peers(queued.map(|(node, queued)| PeerLevel { node, queued, matched: matched(node) }));
     }
 
     /// A link that is busy keeps filling; its consumer wakes this thread when a batch comes back.
@@ -203,14 +256,41 @@ struct Seen {
     term: Term,
     role: Role,
     leader: Option<NodeId>,
+    commit: Index,
+    is_paused: bool,
+    /// The append whose way to a majority is watched: its last entry, and when it was handed to the log.
+    watched: Option<(Index, Time)>,
 }
 
 impl Seen {
     fn new(published: &Arc<Published>) -> Seen {
-        Seen { published: Arc::clone(published), term: published.term(), role: published.role(), leader: None }
+        Seen {
+            published: Arc::clone(published),
+            term: published.term(),
+            role: published.role(),
+            leader: None,
+            commit: published.commit(),
+            is_paused: false,
+            watched: None,
+        }
     }
 
-    fn look(&mut self, recorder: &mut Recorder) {
+    /// Watches one append of a leader at a time.
+    fn look_at_append(&mut self, effects: &Effects) {
+        let last = effects.append.as_ref().and_then(|append| append.entries.last());
+        if let (None, Some(last), Role::Leader) = (self.watched, last, self.published.role()) {
+            self.watched = Some((last.header.id.index, system::now()));
+        }
+    }
+
+    /// `derives`: when this iteration began to derive what follows from its inputs.
+    fn look(&mut self, derives: Time, recorder: &mut Recorder) {
+        self.look_at_commit(derives, recorder);
+        let is_paused = self.published.paused();
+        if is_paused && !self.is_paused {
+            recorder.count(Counter::UncommittedPaused);
+        }
+        self.is_paused = is_paused;
         let (term, role, leader) = (self.published.term(), self.published.role(), self.published.leader());
         if (term, role, leader) == (self.term, self.role, self.leader) {
             return;
@@ -226,5 +306,21 @@ impl Seen {
             }
         }
         (self.term, self.role, self.leader) = (term, role, leader);
+    }
+
+    fn look_at_commit(&mut self, derives: Time, recorder: &mut Recorder) {
+        if self.published.role() != Role::Leader || self.published.term() != self.term {
+            self.watched = None; // what was appended may never be committed
+        }
+        let commit = self.published.commit();
+        if commit == self.commit {
+            return;
+        }
+        self.commit = commit;
+        let now = system::now();
+        recorder.measure(Measure::ApplyUs, now.since(derives).as_micros());
+        if let Some((_, at)) = self.watched.take_if(|(index, _)| *index <= commit) {
+            recorder.measure(Measure::QuorumUs, now.since(at).as_micros());
+        }
     }
 }

@@ -77,7 +77,7 @@ impl Signals {
     }
 
     /// Sleeps until SIGTERM or SIGINT arrives, and says which; each SIGHUP until then is `on_hangup`'s.
-    pub(super) fn wait_for_end(&self, on_hangup: impl Fn()) -> i32 {
+    pub(super) fn wait_for_end(&self, mut on_hangup: impl FnMut()) -> i32 {
         loop {
             match self.wait() {
                 libc::SIGHUP => on_hangup(),

@@ -35,7 +35,7 @@ impl Ports {
             let taken = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } == 0;
             let base = 20_000 + slot * 100;
             let free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
-            if taken && (0..9).all(|node| free(base + node * 10) && free(base + node * 10 + 1)) {
+            if taken && (0..9).all(|node| (0..3).all(|kind| free(base + node * 10 + kind))) {
                 return Ports { base, _lock: file };
             }
         }
@@ -48,6 +48,10 @@ impl Ports {
 
     pub fn peer(&self, node: usize) -> String {
         format!("127.0.0.1:{}", self.base + 10 * u16::try_from(node).expect("a small cluster") + 1)
+    }
+
+    pub fn admin(&self, node: usize) -> String {
+        format!("127.0.0.1:{}", self.base + 10 * u16::try_from(node).expect("a small cluster") + 2)
     }
 }
 
@@ -85,6 +89,11 @@ impl Cluster {
         cluster.start_all();
         cluster.wait_for_leader();
         cluster
+    }
+
+    /// Flags of every node from its next start on.
+    pub fn set_flags(&mut self, flags: &[&str]) {
+        self.setup.flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
     }
 
     pub fn start_all(&mut self) {

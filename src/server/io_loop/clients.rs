@@ -291,7 +291,7 @@ impl IoLoop {
                     if let Some(client) = self.clients.get_mut(key) {
                         client.in_flight -= 1;
                         let out = client.connection.outgoing.out();
-                        replies::snapshot(out, request, self.desk.config.id, result, &self.desk.published);
+                        replies::snapshot(out, request, self.desk.source.config.id, result, &self.desk.published);
                         self.note_unsent(key);
                     }
                 }

@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use log::info;
 use protocol::command::Command;
 use protocol::error::DecodeError;
-use protocol::reply::{NodeStatus, Reason, ReplyBody, Status};
+use protocol::reply::{Reason, ReplyBody, Status};
 use protocol::request::{Incoming, LogLevel, ReadMode, Request as Wire, RequestHeader, ViewId};
 use protocol::{Index, Kind, RequestId};
 
@@ -17,11 +17,13 @@ use super::scan::Wanted;
 use crate::kv::{Pinned, Reader};
 use crate::limits;
 use crate::logging;
-use crate::mailbox::{Flush, Sender};
-use crate::metrics::{Counter, Metrics, Recorder};
+use crate::mailbox::{Batch as _, Flush, Sender};
+use crate::metrics::{Counter, Recorder};
 use crate::net::connections::Key;
 use crate::replica::{ConnectionId, Published, ReplyTo, Request};
-use crate::server::Config;
+use crate::server::raft_loop::Requests;
+use crate::server::settings::Live;
+use crate::server::status::StatusSource;
 use crate::time::{Span, Time};
 
 /// Where the kind stands in a frame.
@@ -61,12 +63,11 @@ pub(super) enum Taken {
 
 pub(super) struct Desk {
     pub(super) number: u16,
-    pub(super) config: Arc<Config>,
+    pub(super) live: Arc<Live>,
     pub(super) published: Arc<Published>,
-    pub(super) metrics: Metrics,
+    pub(super) source: StatusSource,
     pub(super) recorder: Recorder,
-    pub(super) started: Time,
-    pub(super) requests: Sender<Vec<Request>>,
+    pub(super) requests: Sender<Requests>,
     /// Requests that may still be taken (C-26).
     pub(super) credits: u32,
     /// Bytes of the commands in the batch that is being filled.
@@ -88,25 +89,22 @@ pub(super) struct Desk {
 /// What a desk is made of.
 pub(super) struct DeskParts {
     pub(super) number: u16,
-    pub(super) config: Arc<Config>,
-    pub(super) published: Arc<Published>,
-    pub(super) metrics: Metrics,
+    pub(super) live: Arc<Live>,
+    pub(super) source: StatusSource,
     pub(super) recorder: Recorder,
-    pub(super) started: Time,
-    pub(super) requests: Sender<Vec<Request>>,
+    pub(super) requests: Sender<Requests>,
 }
 
 impl Desk {
     pub(super) fn new(parts: DeskParts) -> Desk {
-        let DeskParts { number, config, published, metrics, recorder, started, requests } = parts;
-        let credits = config.credits;
+        let DeskParts { number, live, source, recorder, requests } = parts;
+        let credits = source.config.credits;
         Desk {
             number,
-            config,
-            published,
-            metrics,
+            live,
+            published: source.published.clone(),
+            source,
             recorder,
-            started,
             requests,
             credits,
             unsent_bytes: 0,
@@ -168,7 +166,7 @@ impl Desk {
                 return Taken::Answered;
             }
             Wire::Status => {
-                let status = self.status(asked.now);
+                let status = self.source.status(asked.now);
                 let applied = status.applied_index;
                 replies::body(asked.out, header.request, applied, ReplyBody::Status(Box::new(status)));
                 return Taken::Answered;
@@ -185,7 +183,7 @@ impl Desk {
 
     /// Asks for one permission for all reads of this iteration, and sends what is collected. True: the batch was full and
     /// is not any more, so that writes that waited may be taken.
-    pub(super) fn send(&mut self) -> bool {
+    pub(super) fn send(&mut self, now: Time) -> bool {
         if let Some(deadline) = self.collected.iter().map(|read| read.deadline).max() {
             let token = self.token();
             let collected = std::mem::replace(&mut self.collected, self.spare.pop().unwrap_or_default());
@@ -193,6 +191,9 @@ impl Desk {
             self.requests.batch().push(Request::Read { io_loop: self.number, token, deadline });
         }
         let was_full = self.is_full();
+        if !self.requests.batch().is_empty() {
+            self.requests.batch().note_turn(now);
+        }
         if self.requests.flush() != Flush::Busy {
             self.unsent_bytes = 0;
         }
@@ -311,7 +312,7 @@ impl Desk {
         match request {
             Wire::Write(command) => self.check_command(command),
             Wire::Get { key } => self.check_key(key),
-            Wire::Scan(scan) if scan.from.len().max(scan.to.len()) > self.config.key_bytes_max => {
+            Wire::Scan(scan) if scan.from.len().max(scan.to.len()) > self.live.key_bytes_max() => {
                 Err((Status::TooLarge, Reason::KeyTooLarge, "the range's keys are longer than this server accepts"))
             }
             Wire::TakeSnapshot => {
@@ -326,11 +327,11 @@ impl Desk {
         for operation in command.operations() {
             self.check_key(operation.key())?;
             bytes += operation.key().len() + operation.value().len();
-            if operation.value().len() > self.config.value_bytes_max {
+            if operation.value().len() > self.live.value_bytes_max() {
                 return Err((Status::TooLarge, Reason::ValueTooLarge, "the value is longer than this server accepts"));
             }
         }
-        if bytes > self.config.key_bytes_max + self.config.value_bytes_max {
+        if bytes > self.live.key_bytes_max() + self.live.value_bytes_max() {
             return Err((Status::TooLarge, Reason::ValueTooLarge, "the batch is longer than one key and one value"));
         }
         Ok(())
@@ -339,7 +340,7 @@ impl Desk {
     fn check_key(&self, key: &[u8]) -> Result<(), (Status, Reason, &'static str)> {
         match key.len() {
             0 => Err((Status::BadRequest, Reason::EmptyKey, "a key has at least one byte")),
-            len if len > self.config.key_bytes_max => {
+            len if len > self.live.key_bytes_max() => {
                 Err((Status::TooLarge, Reason::KeyTooLarge, "the key is longer than this server accepts"))
             }
             _ => Ok(()),
@@ -367,33 +368,6 @@ impl Desk {
     fn reply_to(&self, connection: Key, request: RequestId) -> ReplyTo {
         let Key { slot, generation } = connection;
         ReplyTo { io_loop: self.number, connection: ConnectionId { slot, generation }, request }
-    }
-
-    fn status(&self, now: Time) -> NodeStatus {
-        let published = &self.published;
-        let mut counters = self.metrics.named();
-        counters.extend(logging::counters().map(|(name, count)| (name.to_owned(), count)));
-        counters.push(("refused_messages".to_owned(), published.refused_messages()));
-        let sessions = published.sessions();
-        counters.push(("sessions".to_owned(), sessions.open));
-        counters.push(("sessions_expired".to_owned(), sessions.expired));
-        counters.push(("requests_repeated".to_owned(), sessions.repeated));
-        NodeStatus {
-            id: self.config.id,
-            name: self.config.name.clone(),
-            cluster: published.cluster(),
-            role: published.role(),
-            term: published.term(),
-            leader: published.leader(),
-            commit_index: published.commit(),
-            applied_index: published.applied(),
-            durable_index: published.durable(),
-            uptime_ms: now.since(self.started).as_millis(),
-            keys: published.keys(),
-            members: published.members(),
-            notes: published.notes(now),
-            counters,
-        }
     }
 }
 

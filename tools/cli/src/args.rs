@@ -89,7 +89,11 @@ pub enum ClientCommand {
     Export(ExportArgs),
     /// Show all nodes, and what is not as it should be
     #[command(before_help = examples::STATUS)]
-    Status,
+    Status {
+        /// Look again after this, until interrupted: redraws on a terminal, else prints one block after the other
+        #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "1s", value_parser = parse_timeout)]
+        watch: Option<Duration>,
+    },
     /// Show or change what the nodes log
     #[command(before_help = examples::LOG)]
     Log(LogArgs),

@@ -104,7 +104,8 @@ fn open_or_make(arguments: &DevArgs) -> Result<Locked, Report> {
 fn start_missing(locked: &mut Locked, outlives: Outlives) -> Result<Vec<(u32, Child)>, Report> {
     let missing: Vec<u32> = (0..locked.state().nodes).filter(|node| locked.state().running(*node).is_none()).collect();
     for node in &missing {
-        for port in [locked.state().client_port(*node), locked.state().client_port(*node) + 1] {
+        let first = locked.state().client_port(*node);
+        for port in [first, first + 1, first + 2] {
             if TcpListener::bind(("127.0.0.1", port)).is_err() {
                 let mut report = Report::local(format!("port {port}, wanted by node {node}, is taken"), Effect::None);
                 report.exit = BUSY;
@@ -203,6 +204,10 @@ fn foreground(arguments: &DevArgs, globals: &Globals) -> Result<ExitCode, Report
     output::line(&format!("raftkv: {}, ready in {:.2} s", nodes(state.nodes as usize), began.elapsed().as_secs_f64()))?;
     output::line(&format!("  clients  {}", ports.join("  ")))?;
     output::line(&format!("  leader   node {leader}"))?;
+    output::line(&format!(
+        "  admin    http://127.0.0.1:{}/metrics, /status, /livez, /readyz",
+        state.client_port(leader) + 2
+    ))?;
     output::line(&format!("  data     {} (kept between runs; logs beside it)", arguments.dir.display()))?;
     if ran > 0 {
         output::line(&format!("  note     {ran} of the nodes ran already; Ctrl-C stops them too"))?;

@@ -46,6 +46,7 @@ Examples:
 pub(crate) const STATUS: &str = "\
 Examples:
   raftkv status                      what is wrong, if anything, and one line per node
+  raftkv status --watch              again every second; --watch=250ms, --watch=1m
   raftkv status -o json              with counters
   raftkv --endpoints 127.0.0.1:7600 status";
 

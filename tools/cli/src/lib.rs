@@ -21,6 +21,7 @@ mod table;
 mod text;
 mod transfer;
 mod verbs;
+mod watch;
 
 use std::time::Duration;
 
@@ -45,6 +46,11 @@ pub fn usage_as_json(what: &str) -> ExitCode {
 /// Prints a result that is there already; a reader that has gone away is no error.
 pub fn print(text: &str) -> ExitCode {
     output::line(text).map_or_else(|report| report.show(Output::Text), |()| ExitCode::SUCCESS)
+}
+
+/// A node's status as `raftkv status -o json` shows it among all nodes.
+pub fn status_as_json(status: &protocol::reply::NodeStatus) -> String {
+    status::node_as_json(status).to_string()
 }
 
 /// Runs one client command. `whole` is the complete command line of the binary; `completion` needs it.
@@ -73,7 +79,8 @@ fn dispatch(command: ClientCommand, globals: &Globals, mut whole: clap::Command)
         ClientCommand::Scan(arguments) => scan::run(client, globals, &arguments),
         ClientCommand::Import(arguments) => transfer::import(client, globals, &arguments),
         ClientCommand::Export(arguments) => transfer::export(client, globals, &arguments),
-        ClientCommand::Status => status::run(client, globals, globals.endpoints.is_empty()),
+        ClientCommand::Status { watch: None } => status::run(client, globals, globals.endpoints.is_empty()),
+        ClientCommand::Status { watch: Some(interval) } => watch::run(globals, interval),
         ClientCommand::Log(arguments) => log_level::run(client, globals, &arguments.verb),
         ClientCommand::Dev(_) | ClientCommand::Completion { .. } => unreachable!("dispatched above"),
     }

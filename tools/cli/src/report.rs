@@ -62,6 +62,11 @@ impl Report {
         }
     }
 
+    /// Saying it again would not help.
+    pub(crate) fn is_usage(&self) -> bool {
+        self.exit == exit::USAGE
+    }
+
     /// Shows it on standard error and gives the exit code.
     pub(crate) fn show(&self, output: Output) -> ExitCode {
         match output {

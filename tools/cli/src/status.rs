@@ -35,17 +35,20 @@ pub(crate) fn run(client: &mut Client, globals: &Globals, only_known: bool) -> R
     match globals.output {
         Output::Json => output::line(&as_json(&rows).to_string())?,
         Output::Text => {
-            let problems = problems(&rows);
             let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-            let headline = match problems.as_slice() {
-                [] => paint("all is well", "32", colour),
-                problems => paint(&problems.join("\n"), "33", colour),
-            };
-            output::line(&headline)?;
-            output::line(as_table(&rows).trim_end())?;
+            output::line(&as_text(&rows, colour))?;
         }
     }
     Ok(ExitCode::from(exit::DONE))
+}
+
+/// First whether all is well and what is not, then the table.
+fn as_text(rows: &[Row], colour: bool) -> String {
+    let headline = match problems(rows).as_slice() {
+        [] => paint("all is well", "32", colour),
+        problems => paint(&problems.join("\n"), "33", colour),
+    };
+    format!("{headline}\n{}", as_table(rows).trim_end())
 }
 
 fn paint(text: &str, code: &str, colour: bool) -> String {
@@ -125,29 +128,38 @@ fn role(row: &Row) -> &'static str {
     }
 }
 
+/// One node as `status -o json` shows it among all.
+pub(crate) fn node_as_json(status: &NodeStatus) -> Value {
+    let own = status.members.iter().find(|member| member.id == status.id);
+    let address = own.map_or_else(String::new, |member| member.client_address.clone());
+    row_as_json(&Row { id: Some(status.id.0), address, status: Some(status.clone()) })
+}
+
 fn as_json(rows: &[Row]) -> Value {
-    let node = |row: &Row| {
-        let mut object = json!({ "id": row.id, "role": role(row), "address": row.address });
-        if let (Some(status), Some(fields)) = (&row.status, object.as_object_mut()) {
-            let more = json!({
-                "term": status.term.0,
-                "commit_index": status.commit_index.0,
-                "applied_index": status.applied_index.0,
-                "durable_index": status.durable_index.0,
-                "leader": status.leader.map(|leader| leader.0),
-                "uptime_ms": status.uptime_ms,
-                "name": status.name,
-                "cluster": format!("{:016x}", status.cluster.0),
-                "keys": status.keys,
-                "notes": status.notes,
-                "connected": status.members.iter().filter(|member| member.connected).map(|member| member.id.0).collect::<Vec<_>>(),
-                "counters": status.counters.iter().cloned().collect::<BTreeMap<String, u64>>(),
-            });
-            fields.extend(more.as_object().cloned().unwrap_or_default());
-        }
-        object
-    };
-    json!({ "nodes": rows.iter().map(node).collect::<Vec<_>>(), "problems": problems(rows) })
+    json!({ "nodes": rows.iter().map(row_as_json).collect::<Vec<_>>(), "problems": problems(rows) })
+}
+
+fn row_as_json(row: &Row) -> Value {
+    let mut object = json!({ "id": row.id, "role": role(row), "address": row.address });
+    if let (Some(status), Some(fields)) = (&row.status, object.as_object_mut()) {
+        let connected = status.members.iter().filter(|member| member.connected).map(|member| member.id.0);
+        let more = json!({
+            "term": status.term.0,
+            "commit_index": status.commit_index.0,
+            "applied_index": status.applied_index.0,
+            "durable_index": status.durable_index.0,
+            "leader": status.leader.map(|leader| leader.0),
+            "uptime_ms": status.uptime_ms,
+            "name": status.name,
+            "cluster": format!("{:016x}", status.cluster.0),
+            "keys": status.keys,
+            "notes": status.notes,
+            "connected": connected.collect::<Vec<_>>(),
+            "counters": status.counters.iter().cloned().collect::<BTreeMap<String, u64>>(),
+        });
+        fields.extend(more.as_object().cloned().unwrap_or_default());
+    }
+    object
 }
 
 fn as_table(rows: &[Row]) -> String {
@@ -225,6 +237,9 @@ mod tests {
         let reports = [node(1, Role::Follower), node(0, Role::Leader), node(2, Role::Follower)];
         let rows = rows(&reports, true);
         assert_eq!(problems(&rows), Vec::<String>::new());
+        let text = as_text(&rows, false);
+        assert!(text.starts_with("all is well\nid  role"), "{text}");
+        assert!(as_text(&rows, true).starts_with("\x1b[32mall is well\x1b[0m\n"));
         let table = as_table(&rows);
         assert!(table.lines().nth(1).is_some_and(|line| line.starts_with(" 0  leader ")), "{table}");
         assert!(table.contains("1 m 1 s"));

@@ -1,0 +1,50 @@
+//! Watches one peer's replication: one append at a time, from its being queued to the peer's word that it is durable there.
+
+use protocol::message::{Envelope, Message};
+use protocol::{Index, Term};
+
+use super::super::gauges::Gauges;
+use super::super::system;
+use crate::metrics::{Measure, Recorder};
+use crate::time::Time;
+
+/// What is watched of one peer.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    /// The term, the append's last entry, and when it was queued.
+    append: Option<(Term, Index, Time)>,
+}
+
+impl Watch {
+    /// A message to the peer was queued.
+    pub(super) fn sent(&mut self, envelope: &Envelope) {
+        let Message::AppendEntries(append) = &envelope.message else { return };
+        let is_watching = self.append.is_some_and(|(term, ..)| term == envelope.term);
+        if let (false, Some(last)) = (is_watching, append.entries.last()) {
+            self.append = Some((envelope.term, last.header.id.index, system::now()));
+        }
+    }
+
+    /// A message from the peer has come.
+    pub(super) fn received(&mut self, envelope: &Envelope, recorder: &mut Recorder, gauges: &Gauges) {
+        match &envelope.message {
+            // A heartbeat to a peer whose log is not known carries a lower commit index (C-12).
+            Message::AppendEntries(append) if !append.heartbeat => gauges.set_leader_commit(append.commit),
+            Message::AppendReply(reply) => {
+                let is_durable =
+                    |(term, index, _): &mut (Term, Index, Time)| *term == envelope.term && *index <= reply.matched;
+                if let Some((_, _, at)) = self.append.take_if(is_durable) {
+                    recorder.measure(Measure::ReplicateUs, system::now().since(at).as_micros());
+                    recorder.measure(Measure::PeerQueueUs, reply.queue_us.into());
+                    recorder.measure(Measure::PeerSyncUs, reply.sync_us.into());
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The connection is gone: what was under way may never be answered.
+    pub(super) fn lost(&mut self) {
+        self.append = None;
+    }
+}
