@@ -455,6 +455,7 @@ impl Wal {
         let covered = index > Index(0)
             && next.marks.first().is_some_and(|mark| mark.index <= if mark.is_base { index } else { index.next() });
         if covered {
+            crate::mark!("wal: segment removed");
             self.view.remove_oldest();
             self.remove_file(&oldest.path)?;
         }

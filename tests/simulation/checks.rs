@@ -1,13 +1,11 @@
 //! What is looked at rarely, because it is dear: durability on copies of the disks, and the state at the end.
 
-use std::path::Path;
-
-use protocol::{Entry, EntryId};
-use raftkv::disk::{Disk, VirtualDisk};
-use raftkv::wal::{LogReader, ReadResult, Wal};
+use protocol::Entry;
+use raftkv::disk::VirtualDisk;
+use raftkv::wal::{LogBase, LogReader, ReadResult};
 
 use crate::io_loop::IoLoop;
-use crate::node::DATA;
+use crate::node::{open, Opened};
 use crate::oracle::violated;
 use crate::runs::Summary;
 use crate::world::World;
@@ -33,12 +31,32 @@ impl World {
 
     pub fn holds_after_boot(&mut self, id: u32, disk: VirtualDisk, entry: &Entry) -> bool {
         let options = self.nodes[id as usize].wal_options(&self.profile);
-        match Wal::open(&Disk::virtual_(disk), Path::new(DATA), options) {
-            Ok((wal, found)) => {
-                let index = entry.header.id.index;
-                found.last.index >= index && entry_at(&wal.reader(), entry) == Some(entry.clone())
+        let Opened { wal, found, snapshot, .. } = match open(disk, options) {
+            Ok(opened) => opened,
+            Err(error) => violated("a node finds its disk as it left it", id, format!("{error:?}")),
+        };
+        let index = entry.header.id.index;
+        // A snapshot is compared with the committed state where it is loaded.
+        let covered = snapshot.is_some_and(|summary| summary.position.id.index >= index);
+        covered || whole_log(&wal.reader(), found.base).iter().any(|held| held == entry)
+    }
+
+    /// I-13: the state of a node is the one that the committed log makes.
+    pub fn check_state(&self, id: u32) {
+        let process = self.nodes[id as usize].process.as_ref().expect("it runs");
+        let mut reader = process.replica.store().reader();
+        let pinned = reader.pin();
+        let applied = pinned.applied().0;
+        let mut expected = self.oracle.model.range_at(b"", applied);
+        for item in pinned.range(b"", None) {
+            let (key, stored) = expected.next().unzip();
+            if key.is_none_or(|key| key != item.key) || stored.is_none_or(|stored| stored.value != item.versioned.value)
+            {
+                violated("I-13: a snapshot is the state at its index", id, format!("{item:?} at {applied}"));
             }
-            Err(error) => violated("a node finds its disk as it left it", id, error),
+        }
+        if let Some((key, _)) = expected.next() {
+            violated("I-13: a snapshot is the state at its index", id, format!("{key:?} is missing at {applied}"));
         }
     }
 
@@ -97,19 +115,15 @@ impl World {
     }
 }
 
-/// All entries of a log, through the code that serves lagging peers.
-pub fn whole_log(reader: &LogReader) -> Vec<Entry> {
+/// All entries of a log behind its base, through the code that serves lagging peers.
+pub fn whole_log(reader: &LogReader, base: LogBase) -> Vec<Entry> {
     let mut log: Vec<Entry> = Vec::new();
     loop {
-        let previous = log.last().map_or(EntryId::default(), |entry| entry.header.id);
-        let chain = log.last().map(|entry| entry.header.chain);
+        let previous = log.last().map_or(base.id, |entry| entry.header.id);
+        let chain = Some(log.last().map_or(base.chain, |entry| entry.header.chain));
         match reader.read(previous.index.next(), 1 << 20, previous, chain) {
             Ok(ReadResult::Entries(entries)) if !entries.is_empty() => log.extend(entries),
             _ => return log,
         }
     }
-}
-
-fn entry_at(reader: &LogReader, entry: &Entry) -> Option<Entry> {
-    whole_log(reader).into_iter().find(|held| held.header.id == entry.header.id)
 }

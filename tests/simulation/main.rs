@@ -15,6 +15,7 @@
 //! applied (C-18); votes for a shorter log; a stale append that truncates; 503 at step-down (C-23); a credit returned twice
 //! (C-26). Not found: entries of older terms committed by counting (paper figure 8; the scenarios cover it, T-31).
 
+mod bulk;
 mod checks;
 mod clients;
 mod io_loop;
@@ -29,6 +30,7 @@ mod queue;
 mod random;
 mod runs;
 mod trace;
+mod transfers;
 mod wires;
 mod world;
 

@@ -6,12 +6,14 @@ use std::path::Path;
 use protocol::format::Member;
 use protocol::{ClusterId, Incarnation, LogTime, NodeId};
 use raftkv::disk::{Disk, VirtualDisk};
-use raftkv::kv::Store;
+use raftkv::kv::{Position, Store};
 use raftkv::raft;
-use raftkv::replica::{Effects, Input, Recovered, Replica, Settings};
+use raftkv::replica::{Effects, Input, Recovered, Replica, Settings, SnapshotFile};
+use raftkv::snapshot::{SnapshotError, Snapshots, Summary, Taker};
 use raftkv::time::{Span, Time};
-use raftkv::wal::{LogReader, Options, Wal, WalError};
+use raftkv::wal::{Directory, LogReader, Options, Wal, WalError};
 
+use crate::bulk::Bulk;
 use crate::io_loop::IoLoop;
 use crate::profile::Profile;
 use crate::random::Random;
@@ -40,7 +42,10 @@ pub struct Process {
     pub replica: Replica,
     pub wal: Wal,
     pub log_reader: LogReader,
+    /// Where the log began when it was opened.
+    pub log_base: raftkv::wal::LogBase,
     pub io: IoLoop,
+    pub bulk: Bulk,
     pub inbox: Vec<Input>,
     pub effects: Effects,
     /// When the raft thread is to run next; an event of any other moment is stale.
@@ -70,21 +75,25 @@ impl Node {
     }
 
     /// Starts a process on what the disk holds.
-    pub fn boot(&mut self, now: Time, profile: &Profile) -> Result<(), WalError> {
+    pub fn boot(&mut self, now: Time, profile: &Profile) -> Result<(), BootError> {
         assert!(self.process.is_none(), "one process at a time");
         self.life += 1;
-        let disk = Disk::virtual_(self.disk.clone());
-        let (wal, found) = Wal::open(&disk, Path::new(DATA), self.wal_options(profile))?;
+        let Opened { wal, found, snapshots, store, snapshot } = open(self.disk.clone(), self.wal_options(profile))?;
         let settings = self.settings(profile, found.meta.incarnation);
-        let store = Store::new();
         let io = IoLoop::new(store.reader(), profile.credits);
+        let taker = Taker { node: NodeId(self.id), incarnation: found.meta.incarnation };
+        let bulk = Bulk::new(snapshots, store.reader(), taker);
         let log_reader = wal.reader();
-        let recovered = Recovered { format: found.meta.format.clone(), log: log_of(found), snapshot: None };
+        let log_base = found.base;
+        let snapshot = snapshot.map(|summary| SnapshotFile { position: summary.position, bytes: summary.bytes });
+        let recovered = Recovered { format: found.meta.format.clone(), log: log_of(found, snapshot), snapshot };
         self.process = Some(Process {
             replica: Replica::new(now, settings, recovered, store),
             wal,
             log_reader,
+            log_base,
             io,
+            bulk,
             inbox: Vec::new(),
             effects: Effects::default(),
             next_run: Time::NEVER,
@@ -111,6 +120,7 @@ impl Node {
             if self.random.chance(900) {
                 self.disk.crash_at(self.disk.operations() + self.random.pick(&[1, 2, 2, 2, 3, 4, 6]));
                 process.write_group();
+                process.step_bulk();
             }
         }
         self.lost_unsynced |= self.disk.power_cut(self.random.next()) > 0;
@@ -148,14 +158,65 @@ impl Node {
             inflight_messages_max: profile.inflight_messages,
             tail_bytes_max: profile.tail_bytes,
             uncommitted_bytes_max: profile.uncommitted_bytes,
-            snapshot_log_bytes_min: u64::MAX,
-            snapshot_state_percent: 0,
+            snapshot_log_bytes_min: profile.snapshot_log_bytes,
+            snapshot_state_percent: 100,
             snapshot_held_bytes_max: 1 << 20,
         }
     }
 }
 
+/// The files of a node, as a start finds them.
+pub struct Opened {
+    pub wal: Wal,
+    pub found: raftkv::wal::Recovered,
+    pub snapshots: Snapshots,
+    pub store: Store,
+    pub snapshot: Option<Summary>,
+}
+
+/// Why a node does not start.
+#[derive(Debug)]
+pub enum BootError {
+    Wal(WalError),
+    Snapshot(SnapshotError),
+}
+
+/// What the server does at a start: identity, then the newest snapshot, then the log.
+pub fn open(disk: VirtualDisk, mut options: Options) -> Result<Opened, BootError> {
+    let (disk, dir) = (Disk::virtual_(disk), Path::new(DATA));
+    let directory = Directory::open(&disk, dir, &options).map_err(BootError::Wal)?;
+    let mut snapshots = Snapshots::open(&disk, dir).map_err(BootError::Snapshot)?;
+    let cluster = directory.meta().format.as_ref().map(|format| format.cluster);
+    let loaded = snapshots.load_newest(cluster).map_err(BootError::Snapshot)?;
+    let (snapshot, store) = match loaded {
+        Some((summary, restored)) => (Some(summary), Store::restore(restored)),
+        None => (None, Store::new()),
+    };
+    options.snapshot = snapshot
+        .map(|Summary { position: Position { id, chain, log_time }, .. }| raftkv::wal::LogBase { id, chain, log_time });
+    let (wal, found) = Wal::open_in(directory, options).map_err(BootError::Wal)?;
+    Ok(Opened { wal, found, snapshots, store, snapshot })
+}
+
+impl BootError {
+    /// The disk failed, or was full; what it holds may be good.
+    pub fn is_io(&self) -> bool {
+        matches!(
+            self,
+            BootError::Wal(WalError::Io { .. })
+                | BootError::Snapshot(SnapshotError::Io { .. } | SnapshotError::NoSpace { .. })
+        )
+    }
+}
+
 impl Process {
+    /// The bulk worker goes on as far as the disk lets it; nobody hears of it.
+    fn step_bulk(&mut self) {
+        for _ in 0..4 {
+            self.bulk.step(&mut Vec::new());
+        }
+    }
+
     /// Writes the running group as far as the disk lets it.
     fn write_group(&mut self) {
         for append in std::mem::take(&mut self.group) {
@@ -207,11 +268,14 @@ pub fn client_address(id: u32) -> String {
 }
 
 /// What the server does between `wal` and `raft`, which do not know each other.
-fn log_of(found: raftkv::wal::Recovered) -> raft::Recovered {
+fn log_of(found: raftkv::wal::Recovered, snapshot: Option<SnapshotFile>) -> raft::Recovered {
     let base = raft::LogBase { id: found.base.id, chain: found.base.chain, log_time: found.base.log_time };
+    let applied = snapshot.map_or(base, |SnapshotFile { position: Position { id, chain, log_time }, .. }| {
+        raft::LogBase { id, chain, log_time }
+    });
     raft::Recovered {
         hard_state: found.meta.hard_state,
-        applied: base,
+        applied,
         base,
         runs: found.runs.iter().map(|&(term, first)| raft::TermRun { term, first }).collect(),
         last: found.last,

@@ -41,8 +41,8 @@ struct Committed {
 /// One node as it was last seen.
 #[derive(Default)]
 struct Seen {
-    /// The log as it was handed to the wal; index 1 is at 0.
-    log: Vec<Entry>,
+    /// The log as it was handed to the wal.
+    log: Held,
     /// In this life.
     commit: u64,
     applied: u64,
@@ -50,6 +50,28 @@ struct Seen {
     /// Highest term that a message of this node shows: durable before it left.
     promised: u64,
     led: u64,
+}
+
+/// A part of a log.
+#[derive(Default)]
+pub struct Held {
+    /// Index of the first entry.
+    pub first: u64,
+    pub entries: Vec<Entry>,
+}
+
+impl Held {
+    fn end(&self) -> u64 {
+        self.first.max(1) + self.entries.len() as u64
+    }
+
+    fn get(&self, index: u64) -> Option<&Entry> {
+        self.entries.get(index.checked_sub(self.first.max(1))? as usize)
+    }
+
+    fn truncate(&mut self, end: u64) {
+        self.entries.truncate(end.saturating_sub(self.first.max(1)) as usize);
+    }
 }
 
 impl Oracle {
@@ -67,7 +89,7 @@ impl Oracle {
     }
 
     /// A new process found this on its disk.
-    pub fn booted(&mut self, node: u32, term: u64, vote: Option<NodeId>, log: Vec<Entry>) {
+    pub fn booted(&mut self, node: u32, term: u64, vote: Option<NodeId>, log: Held, applied: Index) {
         let seen = self.seen.entry(node).or_default();
         if term < seen.promised {
             violated("terms are never forgotten", node, format!("recovered term {term}, promised {}", seen.promised));
@@ -81,25 +103,32 @@ impl Oracle {
                 );
             }
         }
-        (seen.commit, seen.applied, seen.term, seen.log) = (0, 0, term, log);
+        if applied.0 > self.committed.len() as u64 {
+            violated("snapshots hold what is committed", node, format!("one up to {applied}"));
+        }
+        (seen.commit, seen.applied, seen.term, seen.log) = (applied.0, applied.0, term, log);
     }
 
     /// A node hands this to its wal.
     pub fn appended(&mut self, node: u32, append: &raft::Append) {
         let seen = self.seen.entry(node).or_default();
+        if let Some(base) = append.base {
+            raftkv::mark!("simulation: log restarted behind a snapshot");
+            seen.log = Held { first: base.id.index.0 + 1, entries: Vec::new() };
+        }
         for entry in &append.entries {
             let index = entry.header.id.index.0;
-            if index > seen.log.len() as u64 + 1 {
-                violated("logs have no gaps", node, format!("entry {index} after {}", seen.log.len()));
+            if index > seen.log.end() {
+                violated("I-14: logs have no gaps", node, format!("entry {index} after {}", seen.log.end() - 1));
             }
-            let held = seen.log.get(index as usize - 1);
+            let held = seen.log.get(index);
             let committed = self.committed.get(index as usize - 1).map(|committed| &committed.entry);
             if held.is_some() && held == committed && held != Some(entry) {
                 violated("committed entries are never rewritten", node, format!("{:?}", entry.header));
             }
             self.overwritten += u64::from(held.is_some());
-            seen.log.truncate(index as usize - 1);
-            seen.log.push(entry.clone());
+            seen.log.truncate(index);
+            seen.log.entries.push(entry.clone());
         }
     }
 
@@ -128,8 +157,11 @@ impl Oracle {
         }
         (seen.term, seen.commit, seen.applied) = is;
         for index in was.1 + 1..=commit {
-            let Some(entry) = seen.log.get(index as usize - 1) else {
-                violated("what is committed is in the log", node, format!("entry {index} of {}", seen.log.len()));
+            if index < seen.log.first && index <= self.committed.len() as u64 {
+                continue; // it came with a snapshot
+            }
+            let Some(entry) = seen.log.get(index) else {
+                violated("what is committed is in the log", node, format!("entry {index} of {}", seen.log.end() - 1));
             };
             match self.committed.get(index as usize - 1) {
                 Some(known) if known.entry == *entry => {}
@@ -148,8 +180,8 @@ impl Oracle {
             seen.led = term;
             Self::leads(&mut self.leaders, node, term);
             let must = self.committed.iter().take_while(|committed| committed.seen_in < term);
-            for (held, committed) in seen.log.iter().map(Some).chain(std::iter::repeat(None)).zip(must) {
-                if held != Some(&committed.entry) {
+            for committed in must.skip(seen.log.first.max(1) as usize - 1) {
+                if seen.log.get(committed.entry.header.id.index.0) != Some(&committed.entry) {
                     violated("a leader holds all that is committed", node, format!("{:?}", committed.entry.header));
                 }
             }

@@ -39,6 +39,8 @@ pub struct Profile {
     pub clock_jumps: bool,
     pub failed_syncs: bool,
     pub segment_bytes: u64,
+    /// Bytes of entries between two snapshots.
+    pub snapshot_log_bytes: u64,
     pub value_bytes: u64,
     pub tail_bytes: usize,
     pub uncommitted_bytes: usize,
@@ -95,6 +97,7 @@ impl Profile {
             resets: r.chance(500),
             clock_jumps: r.chance(300),
             failed_syncs: r.chance(200),
+            snapshot_log_bytes: r.pick(&[10_000, 40_000, 150_000]),
             segment_bytes: r.pick(&[16, 32, 64]) * 1024,
             value_bytes: r.pick(&[10, 100, 100, 1_000]),
             tail_bytes: r.pick(&[2_000, 20_000, 1_000_000]),

@@ -5,6 +5,7 @@
     reason = "real minutes bound a run, and seeds are fresh"
 )]
 
+mod bulk;
 mod checks;
 mod clients;
 mod io_loop;
@@ -19,6 +20,7 @@ mod queue;
 mod random;
 mod runs;
 mod trace;
+mod transfers;
 mod wires;
 mod world;
 

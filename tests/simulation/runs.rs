@@ -26,7 +26,17 @@ const FEATURE_PERMILLE_MIN: u64 = 800;
 const LONG_RUN: u64 = 1_000;
 
 /// Rare paths that a long run must take, in the sources (`mark!`) and in the simulator.
-const MARKS: &[&str] = &["wal: segment rolled", "wal: torn end cut"];
+const MARKS: &[&str] = &[
+    "simulation: log restarted behind a snapshot",
+    "simulation: power lost during a start",
+    "simulation: snapshot fetched",
+    "simulation: snapshot taken",
+    "simulation: transfer cut",
+    "simulation: transfer resumed",
+    "wal: segment removed",
+    "wal: segment rolled",
+    "wal: torn end cut",
+];
 
 /// What a finished run amounts to.
 #[derive(Clone, Debug, Default)]
@@ -72,12 +82,13 @@ impl Summary {
     }
 
     /// What most seeds should have.
-    fn features(&self) -> [(&'static str, bool); 4] {
+    fn features(&self) -> [(&'static str, bool); 5] {
         [
             ("a leader change", self.leader_changes > 0),
             ("a power loss with unsynced bytes", self.unsynced_lost),
             ("a segment roll", self.mark("wal: segment rolled") > 0),
             ("an overwritten suffix", self.overwritten > 0),
+            ("a compaction", self.mark("wal: segment removed") > 0),
         ]
     }
 

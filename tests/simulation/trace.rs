@@ -39,6 +39,12 @@ impl Trace {
                 let ReadLog { term, from, bytes_max, previous, .. } = ask;
                 self.fold_all([4, wide(*node), wide(*life), term.0, from.0, *bytes_max as u64, previous.term.0]);
             }
+            Event::Bulk { node, life } => self.fold_all([18, wide(*node), wide(*life)]),
+            Event::Transfer { from, to, to_life, fetch, frame } => {
+                self.fold_all([19, wide(*from), wide(*to), wide(*to_life), *fetch]);
+                self.fold_bytes(frame);
+            }
+            Event::TransferCut { node, life, fetch } => self.fold_all([20, wide(*node), wide(*life), *fetch]),
             Event::Dial { a, b } => self.fold_all([5, wide(*a), wide(*b)]),
             Event::Frame { from, to, to_life, connection, frame } => {
                 self.fold_all([6, wide(*from), wide(*to), wide(*to_life), *connection]);

@@ -17,7 +17,7 @@ use crate::io_loop::FRAME_BYTES_MAX;
 use crate::nemesis::Nemesis;
 use crate::network::Network;
 use crate::node::Node;
-use crate::oracle::{violated, Oracle};
+use crate::oracle::{violated, Held, Oracle};
 use crate::phases::Phase;
 use crate::profile::Profile;
 use crate::queue::Queue;
@@ -29,21 +29,86 @@ use crate::wires::ClientWire;
 /// Things that happen at a moment.
 #[derive(Debug)]
 pub enum Event {
-    Boot { node: u32 },
-    Run { node: u32, life: u32 },
-    Synced { node: u32, life: u32 },
-    LogRead { node: u32, life: u32, ask: raft::ReadLog },
-    Dial { a: u32, b: u32 },
-    Frame { from: u32, to: u32, to_life: u32, connection: u64, frame: Vec<u8> },
-    Lost { at: u32, peer: u32, connection: u64 },
-    UserTimeout { from: u32, to: u32, connection: u64 },
+    Boot {
+        node: u32,
+    },
+    Run {
+        node: u32,
+        life: u32,
+    },
+    Synced {
+        node: u32,
+        life: u32,
+    },
+    LogRead {
+        node: u32,
+        life: u32,
+        ask: raft::ReadLog,
+    },
+    /// The bulk worker takes a step.
+    Bulk {
+        node: u32,
+        life: u32,
+    },
+    /// A frame from one bulk worker to another, about a fetch of one of them.
+    Transfer {
+        from: u32,
+        to: u32,
+        to_life: u32,
+        fetch: u64,
+        frame: Vec<u8>,
+    },
+    /// The connection of a fetch broke, or nothing came on it for too long.
+    TransferCut {
+        node: u32,
+        life: u32,
+        fetch: u64,
+    },
+    Dial {
+        a: u32,
+        b: u32,
+    },
+    Frame {
+        from: u32,
+        to: u32,
+        to_life: u32,
+        connection: u64,
+        frame: Vec<u8>,
+    },
+    Lost {
+        at: u32,
+        peer: u32,
+        connection: u64,
+    },
+    UserTimeout {
+        from: u32,
+        to: u32,
+        connection: u64,
+    },
     Fault,
     HealQuorum,
-    ClientRun { client: u32 },
-    ClientConnect { client: u32, connection: ClientConnection, node: u32 },
-    ClientFrame { client: u32, connection: ClientConnection, frame: Vec<u8> },
-    ClientReply { client: u32, connection: ClientConnection, frame: Vec<u8> },
-    ClientClosed { client: u32, connection: ClientConnection },
+    ClientRun {
+        client: u32,
+    },
+    ClientConnect {
+        client: u32,
+        connection: ClientConnection,
+        node: u32,
+    },
+    ClientFrame {
+        client: u32,
+        connection: ClientConnection,
+        frame: Vec<u8>,
+    },
+    ClientReply {
+        client: u32,
+        connection: ClientConnection,
+        frame: Vec<u8>,
+    },
+    ClientClosed {
+        client: u32,
+        connection: ClientConnection,
+    },
     Check,
 }
 
@@ -134,6 +199,9 @@ impl World {
             Event::Run { node, life } => self.run_node(node, life),
             Event::Synced { node, life } => self.synced(node, life),
             Event::LogRead { node, life, ask } => self.log_read(node, life, ask),
+            Event::Bulk { node, life } => self.bulk_step(node, life),
+            Event::Transfer { from, to, to_life, fetch, frame } => self.transfer(from, to, to_life, fetch, &frame),
+            Event::TransferCut { node, life, fetch } => self.transfer_cut(node, life, fetch),
             Event::Dial { a, b } => self.dial(a, b),
             Event::Frame { from, to, to_life, connection, frame } => self.frame(from, to, to_life, connection, &frame),
             Event::Lost { at, peer, connection } => self.lost(at, peer, connection),
@@ -174,13 +242,18 @@ impl World {
         match node.boot(now, &self.profile) {
             Ok(()) if unlucky => return self.crash(id, true, Span::millis(10)),
             Ok(()) => {}
-            Err(WalError::Io { .. }) if unlucky => return self.crash(id, true, Span::millis(10)),
-            Err(error) => violated("a node finds its disk as it left it", id, error),
+            Err(error) if unlucky && error.is_io() => {
+                raftkv::mark!("simulation: power lost during a start");
+                return self.crash(id, true, Span::millis(10));
+            }
+            Err(error) => violated("a node finds its disk as it left it", id, format!("{error:?}")),
         }
         let process = node.process.as_ref().expect("just booted");
         let hard_state = process.wal.meta().hard_state;
-        let log = whole_log(&process.log_reader);
-        self.oracle.booted(id, hard_state.term.0, hard_state.vote, log);
+        let log = whole_log(&process.log_reader, process.log_base);
+        let (first, applied) = (process.log_base.id.index.0 + 1, process.replica.store().applied());
+        self.oracle.booted(id, hard_state.term.0, hard_state.vote, Held { first, entries: log }, applied);
+        self.check_state(id);
         self.wake(id, now);
     }
 
@@ -198,7 +271,7 @@ impl World {
         }
     }
 
-    fn input(&mut self, id: u32, input: Input) {
+    pub fn input(&mut self, id: u32, input: Input) {
         if let Some(process) = &mut self.nodes[id as usize].process {
             process.inbox.push(input);
             let delay = Span(self.random.below(20_000));
@@ -276,6 +349,7 @@ impl World {
                 let life = self.nodes[id as usize].life;
                 self.queue.after(delay, Event::LogRead { node: id, life, ask });
             }
+            self.hand_to_bulk(id, &mut effects);
             for peer in effects.disconnect.drain(..) {
                 self.network.close(&mut self.queue, id, peer.0, false);
             }
@@ -510,7 +584,7 @@ fn brief(message: &Message) -> String {
 }
 
 /// What goes wrong now goes wrong at this node.
-fn stepping(node: u32) {
+pub fn stepping(node: u32) {
     WHERE.set(Where { node, ..WHERE.get() });
 }
 
