@@ -506,7 +506,7 @@ impl Inode {
 
     fn cut(&mut self, random: &mut Random) {
         let survival_percent = [0, 25, 50, 75, 100][random.below(5) as usize];
-        for page in std::mem::take(&mut self.dirty) {
+        for page in self.dirty.clone() {
             if random.below(100) >= survival_percent {
                 continue;
             }
@@ -561,5 +561,63 @@ impl Random {
 
     fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// Two pages: the first synced as ones, then both written as twos and not synced.
+    fn half_written() -> (VirtualDisk, &'static Path) {
+        let (disk, path) = (VirtualDisk::new(), Path::new("/dir/file"));
+        let file = disk.create(path).unwrap();
+        file.write_at(0, &[1; PAGE]).unwrap();
+        file.sync().unwrap();
+        disk.sync_dir(Path::new("/dir")).unwrap();
+        file.write_at(0, &[2; 2 * PAGE]).unwrap();
+        (disk, path)
+    }
+
+    #[test]
+    fn a_power_cut_loses_tears_and_keeps_what_was_not_synced() {
+        let mut seen = BTreeSet::new();
+        for seed in 0..200 {
+            let (disk, path) = half_written();
+            assert_eq!(disk.power_cut(seed), 2, "pages were not synced");
+            let bytes = disk.contents(path).unwrap();
+            let first = &bytes[..PAGE];
+            assert!(first.chunks(SECTOR).all(|sector| sector == [1; SECTOR] || sector == [2; SECTOR]));
+            assert!(bytes[PAGE..].chunks(SECTOR).all(|sector| sector == [0; SECTOR] || sector == [2; SECTOR]));
+            let twos = first.chunks(SECTOR).filter(|sector| sector[0] == 2).count();
+            seen.insert(match twos {
+                0 => "lost",
+                8 => "kept",
+                _ => "torn",
+            });
+            let file = disk.open(path).unwrap();
+            assert_eq!(file.drop_cache().unwrap(), Dropped::Yes);
+            assert_eq!(disk.contents(path).unwrap(), bytes, "the cache shows what the disk holds");
+        }
+        assert_eq!(seen.into_iter().collect::<Vec<_>>(), ["kept", "lost", "torn"]);
+    }
+
+    #[test]
+    fn a_failed_sync_leaves_the_cache_ahead_of_the_disk_until_it_is_dropped() {
+        let (disk, path) = half_written();
+        let file = disk.open(path).unwrap();
+        disk.fail_sync(1);
+        file.sync().unwrap_err();
+        file.sync().expect("the pages are called clean");
+        assert_eq!(disk.contents(path).unwrap()[..PAGE], [2; PAGE]);
+        let map = file.memory().unwrap();
+        assert_eq!(file.drop_cache().unwrap_err().kind(), io::ErrorKind::InvalidData, "a mapped file is compared");
+        drop(map);
+        assert_eq!(file.drop_cache().unwrap(), Dropped::Yes);
+        let bytes = disk.contents(path).unwrap();
+        assert_eq!(bytes[..PAGE], [1; PAGE]);
+        assert!(bytes[PAGE..].iter().all(|byte| *byte == 0));
     }
 }

@@ -118,6 +118,9 @@ impl Node {
     pub fn cut_power(&mut self) {
         if let Some(mut process) = self.process.take() {
             if self.random.chance(900) {
+                if !process.group.is_empty() {
+                    raftkv::mark!("simulation: power lost while the log was written");
+                }
                 self.disk.crash_at(self.disk.operations() + self.random.pick(&[1, 2, 2, 2, 3, 4, 6]));
                 process.write_group();
                 process.step_bulk();
