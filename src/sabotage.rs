@@ -86,6 +86,8 @@ mod switch {
         MatchedSurvivesTerm, "matched-survives-term", "what was verified against one leader counts for the next (C-11)";
         StaleAppendTruncates, "stale-append-truncates", "an old AppendEntries truncates what came after it (T-35)";
         CompletionByIndex, "completion-by-index", "a completed append counts for whatever replaced its entries (C-10)";
+        HeartbeatMatches, "heartbeat-matches", "a heartbeat counts the follower's whole log as verified (C-12)";
+        OldLogRead, "old-log-read", "entries that were read from the log in an older term are sent on (C-9)";
         // reads
         ReadWithoutRound, "read-without-round", "a leader reads without asking whether it leads (C-18)";
         ReadByOldRound, "read-by-old-round", "a read is confirmed by a round that began before it (C-18)";
@@ -97,6 +99,35 @@ mod switch {
         ReplyByIndexOnly, "reply-by-index-only", "a write is answered with whatever was committed at its index (C-23)";
         CreditAtDeadline, "credit-at-deadline", "a 504 at the deadline returns the credit (C-26)";
         LogTimeFromWallClock, "log-time-from-wall-clock", "log time is the leader's wall clock (C-25)";
+        LogTimeStartsAnew, "log-time-starts-anew", "a new leader's log time starts from its wall clock (C-25)";
+        // In tools/client, which has a switch of its own: whoever arms this arms that one too.
+        UncertainIsDefinite, "uncertain-is-definite", "the client says \"not applied\" though an attempt had an unknown end (C-24)";
+        // sessions
+        NoDedupe, "no-dedupe", "a copy of a request is executed again (C-24)";
+        WindowOffByOne, "window-off-by-one", "a session takes one sequence more than it keeps results (C-24)";
+        ExpiryByWallClock, "expiry-by-wall-clock", "sessions expire by each node's wall clock (C-24)";
+        NeverNotKept, "never-not-kept", "who was told \"never\" is executed all the same (C-24)";
+        // the state machine
+        BatchHalfApplied, "batch-half-applied", "what comes before a batch's refused operation is applied";
+        HalfVisibleEntry, "half-visible-entry", "of a batch only the first operation is seen at its revision (C-19)";
+        ViewShowsNewest, "view-shows-newest", "pages of a view show the newest state (C-21)";
+        ViewHoldsNothing, "view-holds-nothing", "versions that a view needs are unlinked (C-20, C-21)";
+        // snapshots
+        SnapshotShowsNewest, "snapshot-shows-newest", "a snapshot's keys are those of the moment, not of its position (C-22)";
+        SnapshotWithoutSessions, "snapshot-without-sessions", "a snapshot has no sessions (C-22)";
+        SessionsCapturedLate, "sessions-captured-late", "a snapshot's sessions are captured after its view (C-22)";
+        SnapshotNotSynced, "snapshot-not-synced", "the log is cut off behind a snapshot that is not synced (C-5)";
+        SnapshotNameNotSynced, "snapshot-name-not-synced", "a snapshot's name is not made durable (C-5)";
+        ReceivedNotSynced, "received-not-synced", "a snapshot that was received is installed without a sync (C-5)";
+        CompactedToNewest, "compacted-to-newest", "the log is cut off behind the newest snapshot, not the one before (C-5)";
+        ConflictSurvivesInstall, "conflict-survives-install", "a log that differs from an installed snapshot is kept (C-5)";
+        ConflictSurvivesStart, "conflict-survives-start", "a log that differs from the snapshot is kept at a start (C-5)";
+        ReplaySkipsCovered, "replay-skips-covered", "a replay skips what the snapshot covers, and what it replaces stays (C-5)";
+        // formation
+        FormedByMajority, "formed-by-majority", "a cluster is formed before all its members have met (C-17)";
+        FormatLeavesEarly, "format-leaves-early", "a Format is given before it is durable (C-17)";
+        SecondFormatTaken, "second-format-taken", "a node that has a Format takes another (C-17)";
+        IncarnationIgnored, "incarnation-ignored", "another life of a member's disk is taken for the member (C-17)";
         // the log on the disk
         DroppedSync, "drop-sync", "the log reports success without a sync (C-6)";
         RetriedSync, "retried-sync", "a failed sync is tried again and believed (C-6)";

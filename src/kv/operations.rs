@@ -48,10 +48,17 @@ pub(super) fn apply(list: &mut Writer, revision: Index, command: &Command<'_>) -
 /// writes. Readers see the whole at once, because it is one revision (C-19).
 fn apply_batch(list: &mut Writer, revision: Index, batch: &Batch<'_>) -> (Outcome, i64) {
     if let Err((position, why)) = check_batch(list, revision, batch) {
-        return (Outcome::BatchRefused { position, why }, 0);
+        let outcome = Outcome::BatchRefused { position, why };
+        sabotage!(BatchHalfApplied: {
+            let before = batch.operations().take(usize::from(position));
+            let keys = before.filter_map(|operation| apply_one(list, revision, &operation).ok()).map(|(_, keys)| keys);
+            return (outcome, keys.sum());
+        });
+        return (outcome, 0);
     }
     let mut keys = 0;
-    for operation in batch.operations() {
+    for (_position, operation) in (0..).zip(batch.operations()) {
+        let revision = sabotage!(HalfVisibleEntry, revision, Index(revision.0 + _position.min(1)));
         keys += apply_one(list, revision, &operation).expect("it was checked against the same state").1;
     }
     (Outcome::BatchApplied, keys)

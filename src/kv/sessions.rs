@@ -163,7 +163,7 @@ impl Sessions {
         };
         let session = Arc::make_mut(session);
         session.last_use = origin.log_time;
-        match session.kept(origin.sequence) {
+        match sabotage!(NoDedupe, session.kept(origin.sequence), None) {
             Some(executed) => {
                 self.counts.repeated += 1;
                 Met::Known(executed)
@@ -187,7 +187,8 @@ impl Sessions {
                 Fate::Forgotten
             }
             None => {
-                Arc::make_mut(session).keep(sequence, Executed { outcome: Outcome::Never, revision });
+                let never = Executed { outcome: Outcome::Never, revision };
+                sabotage!(NeverNotKept, Arc::make_mut(session).keep(sequence, never), ());
                 Fate::Never
             }
         }
@@ -236,7 +237,8 @@ impl Session {
 
     /// Whether the sequence is a window or more behind the highest, or no sequence at all.
     fn has_forgotten(&self, sequence: Sequence) -> bool {
-        sequence.0 == 0 || self.highest.0.saturating_sub(sequence.0) >= WINDOW
+        let window = sabotage!(WindowOffByOne, WINDOW, WINDOW + 1);
+        sequence.0 == 0 || self.highest.0.saturating_sub(sequence.0) >= window
     }
 
     /// The last log time at which it is still there.

@@ -231,7 +231,7 @@ impl Raft {
     /// Old entries have come from the log (C-9).
     pub(super) fn log_read(&mut self, read: LogRead) {
         let LogRead { purpose, term, from, result } = read;
-        let current = term == self.hard_state.term;
+        let current = sabotage!(OldLogRead, term == self.hard_state.term, true);
         let entries = match result {
             LogReadResult::Entries(entries) => entries,
             // The log may have been rewritten since a read of an older term was asked for.
@@ -350,6 +350,11 @@ impl Raft {
             }
         }
         let Role::Follower(follower) = &mut self.role else { unreachable!("follows since above") };
+        sabotage!(HeartbeatMatches: {
+            if append.heartbeat {
+                follower.matched = self.log.last().index;
+            }
+        });
         follower.round = follower.round.max(append.round);
         follower.lease_span_us = append.lease_span_us;
         // Never beyond what was verified against this leader (C-11, T-37).

@@ -226,7 +226,7 @@ const NS_PER_MS: u64 = 1_000_000;
 impl LogClock {
     /// `last` is the log's last log time; an empty log takes the wall clock.
     pub(super) fn new(now: Time, last: LogTime, log_is_empty: bool, wall: LogTime) -> Self {
-        let start = if log_is_empty { wall } else { last };
+        let start = sabotage!(LogTimeStartsAnew, if log_is_empty { wall } else { last }, wall);
         Self { value_ns: start.0.saturating_mul(NS_PER_MS), at: now }
     }
 

@@ -52,7 +52,8 @@ impl Snapshots {
     /// hold the same. Of the others the newest at or below `floor` is taken; if so many were taken since that the oldest
     /// one known is above it, nobody is waited for any longer.
     fn cut(&self, base: Index, floor: Index) -> Option<LogBase> {
-        let older = self.ends.iter().take(self.ends.len().saturating_sub(1));
+        let newest = sabotage!(CompactedToNewest, 1, 0);
+        let older = self.ends.iter().take(self.ends.len().saturating_sub(newest));
         let full = self.ends.len() == limits::SNAPSHOTS_HELD_MAX;
         let below = older.clone().rev().find(|end| end.id.index <= floor);
         below.or_else(|| older.clone().next().filter(|_| full)).filter(|end| end.id.index > base).copied()
@@ -78,7 +79,8 @@ impl Raft {
         if index <= self.commit {
             return Installed::Ignored;
         }
-        let kept = self.log.term_at(index) == Some(end.id.term);
+        let own = self.log.term_at(index);
+        let kept = sabotage!(ConflictSurvivesInstall, own == Some(end.id.term), own.is_some());
         if !kept {
             if self.is_leader() {
                 self.halt(format!("a leader lacks what a snapshot of {:?} says is committed", end.id));

@@ -71,6 +71,7 @@ impl Replica {
 
     fn execute(&mut self, entry: &Entry) -> Result<Option<Reply>, String> {
         let EntryHeader { id, session, sequence, log_time, kind, .. } = entry.header;
+        let log_time = sabotage!(ExpiryByWallClock, log_time, self.wall_clock);
         match kind {
             EntryKind::Noop => {
                 self.store.pass(log_time);

@@ -146,7 +146,7 @@ impl Formation {
             Some(format) if hello.cluster != ClusterId(0) && hello.cluster != format.cluster => {
                 Err(Refusal::OtherCluster { node, theirs: hello.cluster, ours: format.cluster })
             }
-            Some(_) if hello.incarnation != member.incarnation => {
+            Some(_) if sabotage!(IncarnationIgnored, hello.incarnation != member.incarnation, false) => {
                 Err(Refusal::OtherIncarnation { node, theirs: hello.incarnation, expected: member.incarnation })
             }
             None if hello.cluster == ClusterId(0) && !self.same_members(&hello.initial_members) => {
@@ -207,7 +207,8 @@ impl Formation {
     /// A Format has arrived at an unformatted node. Taken only over a current connection, and only if it names this life of
     /// this node's disk.
     pub(super) fn offered(&mut self, envelope: &Envelope, format: &Format) -> Result<Format, &'static str> {
-        if !matches!(self.stage, Stage::Unformatted) {
+        let unformatted = matches!(self.stage, Stage::Unformatted);
+        if !sabotage!(SecondFormatTaken, unformatted, true) {
             return Err("this node has one");
         }
         let link = self.links.get_mut(&envelope.from).ok_or("its sender is not connected")?;
@@ -268,7 +269,8 @@ impl Formation {
 
     /// Gives the Format to every connected peer that is not seen to have it and whose turn it is.
     pub(super) fn give(&mut self, now: Time, messages: &mut Vec<Envelope>) {
-        if !matches!(self.stage, Stage::Formatted(_)) {
+        let durable = matches!(self.stage, Stage::Formatted(_));
+        if !sabotage!(FormatLeavesEarly, durable, self.format().is_some()) {
             return;
         }
         let due = |link: &Link| link.cluster == ClusterId(0) && link.gift_due <= now;
@@ -280,7 +282,8 @@ impl Formation {
     }
 
     pub(super) fn next_deadline(&self) -> Time {
-        if !matches!(self.stage, Stage::Formatted(_)) {
+        let durable = matches!(self.stage, Stage::Formatted(_));
+        if !sabotage!(FormatLeavesEarly, durable, self.format().is_some()) {
             return Time::NEVER;
         }
         let unformatted = self.links.values().filter(|link| link.cluster == ClusterId(0));
@@ -369,7 +372,8 @@ impl Formation {
         let met = |member: &Member| {
             member.id == self.id || self.links.get(&member.id).is_some_and(|link| link.cluster == ClusterId(0))
         };
-        self.initial_members.iter().all(met)
+        let met = self.initial_members.iter().filter(|member| met(member)).count();
+        met >= sabotage!(FormedByMajority, self.initial_members.len(), self.initial_members.len() / 2 + 1)
     }
 }
 
@@ -419,7 +423,8 @@ fn is_sound(format: &Format) -> bool {
 
 /// Whether the Format names this life of this node's disk.
 pub(super) fn names(format: &Format, id: NodeId, incarnation: Incarnation) -> bool {
-    format.members.iter().any(|member| member.id == id && member.incarnation == incarnation)
+    let same = |theirs| sabotage!(IncarnationIgnored, theirs == incarnation, true);
+    format.members.iter().any(|member| member.id == id && same(member.incarnation))
 }
 
 /// "node 4" or "nodes 4, 5, 6".

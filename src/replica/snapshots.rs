@@ -30,6 +30,9 @@ pub(super) struct Snapshots {
     not_before: Option<Time>,
     /// Who wants one that is captured after this; bounded by the io loops' credits.
     asked: Vec<Asker>,
+    /// Its sessions are still to be captured: deliberately wrong.
+    #[cfg(feature = "sabotage")]
+    late: Option<TakeSnapshot>,
 }
 
 /// A snapshot under way.
@@ -89,6 +92,7 @@ impl Replica {
 
     /// Begins a snapshot if enough was logged since the last one, or somebody wants one.
     pub(super) fn take_snapshot_if_due(&mut self, now: Time, effects: &mut Effects) {
+        sabotage!(SessionsCapturedLate: { self.capture_late(effects) });
         self.answer_with_newest();
         let snapshots = &mut self.snapshots;
         snapshots.not_before = snapshots.not_before.filter(|not_before| now < *not_before);
@@ -111,12 +115,13 @@ impl Replica {
         let contents = Contents {
             position: self.snapshots.applied,
             format: self.formation.format().expect("a member has a Format").clone(),
-            sessions: self.store.capture_sessions(),
+            sessions: sabotage!(SnapshotWithoutSessions, self.store.capture_sessions(), Vec::new()),
         };
         assert_eq!(contents.position.id.index, self.store.applied(), "a view shows what is published");
         let log_bytes = std::mem::take(&mut self.snapshots.log_bytes);
         let askers = std::mem::take(&mut self.snapshots.asked);
         self.snapshots.taking = Some(Taking { view, patient, log_bytes, askers, void: false });
+        sabotage!(SessionsCapturedLate: { return self.snapshots.late = Some(TakeSnapshot { contents, view }) });
         effects.take_snapshot = Some(TakeSnapshot { contents, view });
     }
 
@@ -219,6 +224,16 @@ impl Replica {
             self.end(end, WriteResult::Unknown { reason: Reason::LeaderChanged }, &mut effects);
         }
         (self.outbox, self.scratch.ends) = (effects, ends);
+    }
+
+    /// Deliberately wrong: captures the sessions once more was applied than the view shows.
+    #[cfg(feature = "sabotage")]
+    fn capture_late(&mut self, effects: &mut Effects) {
+        let applied = self.store.applied();
+        if let Some(mut late) = self.snapshots.late.take_if(|late| late.view.revision < applied) {
+            late.contents.sessions = self.store.capture_sessions();
+            effects.take_snapshot = Some(late);
+        }
     }
 
     /// Whoever wants a snapshot while nothing was applied since the newest one has it.

@@ -170,7 +170,8 @@ impl Snapshots {
     fn adopt(&mut self, unfinished: &Path, summary: Summary) -> Result<(), SnapshotError> {
         let path = self.path_of(summary.position.id.index);
         let named = self.disk.rename(unfinished, &path).map_err(SnapshotError::io("rename", unfinished));
-        if let Err(error) = named.and_then(|()| self.sync_dir()) {
+        let named = named.and_then(|()| sabotage!(SnapshotNameNotSynced, self.sync_dir(), Ok(())));
+        if let Err(error) = named {
             let _ = self.disk.unlink(unfinished).or_else(|_| self.disk.unlink(&path));
             self.kept.retain(|kept| kept.path != path);
             return Err(error);

@@ -183,7 +183,7 @@ impl Receiving {
         let (Source::Peer(file), Some(header), Some(footer)) = (&self.source, &self.header, &self.footer) else {
             return Err(SnapshotError::NotAsOffered { what: "length" });
         };
-        file.sync().map_err(SnapshotError::io("sync", &self.path))?;
+        sabotage!(ReceivedNotSynced, file.sync(), Ok(())).map_err(SnapshotError::io("sync", &self.path))?;
         let summary = Summary::new(header, footer);
         snapshots.adopt(&self.path, summary)?;
         Ok(summary)

@@ -105,7 +105,8 @@ impl Taking {
                 let pinned = reader.pin();
                 let Some(at_view) = pinned.at_view(self.view) else { return Ok(Progress::Abandoned) };
                 let mut last = None;
-                let mut items = at_view.range(from, None).inspect(|item| last = Some(item.key));
+                let range = sabotage!(SnapshotShowsNewest, at_view.range(from, None), pinned.range(from, None));
+                let mut items = range.inspect(|item| last = Some(item.key));
                 if self.encoder.items(&mut items, &mut self.out) == 0 {
                     self.stage = Stage::Sessions(0);
                 } else if let Some(last) = last {
@@ -153,7 +154,7 @@ impl Taking {
     /// Often, so that the log's syncs never wait behind a large write-back.
     fn sync(&mut self) -> Result<(), SnapshotError> {
         self.unsynced = 0;
-        self.file.sync().map_err(SnapshotError::io("sync", &self.path))
+        sabotage!(SnapshotNotSynced, self.file.sync(), Ok(())).map_err(SnapshotError::io("sync", &self.path))
     }
 
     fn give_up(&mut self) {

@@ -208,7 +208,7 @@ impl Replay<'_> {
         let fits = batch.segment == segment.header.sequence
             && batch.number == self.batch_number + 1
             && batch.synced_to <= here
-            && batch.before == self.tip.last;
+            && sabotage!(ReplaySkipsCovered, batch.before == self.tip.last, true);
         if !fits {
             return Err(segment.damaged(offset, format!("{batch:?} does not follow Batch {}", self.batch_number)));
         }
@@ -218,6 +218,11 @@ impl Replay<'_> {
 
     fn entry(&mut self, segment: &Arc<Segment>, offset: u64, header: EntryHeader, body: &[u8]) -> Result<(), WalError> {
         let index = header.id.index;
+        sabotage!(ReplaySkipsCovered: {
+            if index <= self.tip.last.id.index && self.snapshot.is_some_and(|snapshot| index <= snapshot.id.index) {
+                return Ok(());
+            }
+        });
         if index <= self.tip.base.id.index && self.may_begin_lower {
             self.begin_below(header);
         }
@@ -283,6 +288,8 @@ impl Replay<'_> {
             true => self.first.is_some_and(|header| header.verify_chain(snapshot.chain).is_ok()),
             false => self.at_snapshot.is_some_and(|header| (header.id, header.chain) == (snapshot.id, snapshot.chain)),
         };
+        let continues = sabotage!(ReplaySkipsCovered, continues, true);
+        let continues = sabotage!(ConflictSurvivesStart, continues, true);
         if continues && !self.tip.base_known {
             self.begin_at(snapshot);
         }

@@ -8,6 +8,8 @@
 mod bulk;
 mod checks;
 mod clients;
+#[cfg(feature = "sabotage")]
+mod hunt;
 mod io_loop;
 mod model;
 mod nemesis;
@@ -52,10 +54,26 @@ struct Args {
     /// A tenth of the usual time per seed, as the tests run them.
     #[arg(long)]
     short: bool,
-    /// Break this promise on purpose; a failure is then what is wanted.
+    /// Break these promises on purpose, one by one: run the seeds with the first, or --hunt all; a failure is what is wanted.
     #[cfg(feature = "sabotage")]
-    #[arg(long, value_parser = |name: &str| raftkv::sabotage::Bug::named(name).ok_or("no such bug"))]
-    bug: Option<raftkv::sabotage::Bug>,
+    #[arg(long, value_delimiter = ',', value_parser = |name: &str| raftkv::sabotage::Bug::named(name).ok_or("no such bug"))]
+    bug: Vec<raftkv::sabotage::Bug>,
+    /// Hunt the bugs named, or all there are: each must be found in every range of fresh seeds.
+    #[cfg(feature = "sabotage")]
+    #[arg(long)]
+    hunt: bool,
+    /// Ranges of seeds in which each bug is hunted.
+    #[cfg(feature = "sabotage")]
+    #[arg(long, default_value_t = 3)]
+    ranges: usize,
+    /// Seconds of one thread that a range may take.
+    #[cfg(feature = "sabotage")]
+    #[arg(long, default_value_t = 1_200)]
+    dose: u64,
+    /// The file whose table gets a row for each bug; rows of the current sources are not hunted again.
+    #[cfg(feature = "sabotage")]
+    #[arg(long)]
+    report: Option<std::path::PathBuf>,
     /// Print every event.
     #[arg(long)]
     verbose: bool,
@@ -70,12 +88,14 @@ fn verbose() -> bool {
 fn main() -> ExitCode {
     let args = Args::parse();
     VERBOSE.store(args.verbose, Ordering::Relaxed);
-    #[cfg(feature = "sabotage")]
-    if let Some(bug) = args.bug {
-        raftkv::sabotage::arm_everywhere(bug);
-    }
     let profile = if args.short { Profile::short } else { Profile::draw };
     let first = args.seed.unwrap_or_else(fresh_seed);
+    #[cfg(feature = "sabotage")]
+    match args.bug.first() {
+        _ if args.hunt => return hunt(args, profile, first),
+        Some(bug) => hunt::arm_everywhere(*bug),
+        None => {}
+    }
     if args.seeds.is_none() && args.minutes.is_none() {
         return one(profile(first));
     }
@@ -103,6 +123,19 @@ fn one(profile: Profile) -> ExitCode {
             println!("{line}");
             ExitCode::FAILURE
         }
+    }
+}
+
+#[cfg(feature = "sabotage")]
+fn hunt(args: Args, profile: fn(u64) -> Profile, first_seed: u64) -> ExitCode {
+    let Args { bug: mut bugs, ranges, dose, jobs, report, .. } = args;
+    if bugs.is_empty() {
+        bugs.extend(raftkv::sabotage::Bug::ALL);
+    }
+    let dose = Duration::from_secs(dose);
+    match (hunt::Hunt { bugs, first_seed, ranges, dose, jobs: jobs.max(1), profile, report }).run() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
     }
 }
 

@@ -182,7 +182,11 @@ impl Writer {
     /// C-19, then reclaims.
     pub(super) fn publish(&mut self, applied: u64) {
         assert!(applied >= self.applied, "applied went back from {} to {applied}", self.applied);
-        assert!(applied >= self.written, "revision {} was written, {applied} is published", self.written);
+        assert!(
+            applied >= sabotage!(HalfVisibleEntry, self.written, applied),
+            "revision {} was written, {applied} is published",
+            self.written
+        );
         self.applied = applied;
         self.list().publish(applied);
         // Each change leaves at most a version to unlink, a version to free, a node to unlink and a node to free.
@@ -291,7 +295,8 @@ impl Writer {
     /// `old` lies right below `by`, which is visible to all pins. Hangs it on a view that needs it, or unlinks it.
     fn let_go(&mut self, node: NodeRef<'_>, by: VersionRef<'_>, old: VersionRef<'_>, visible: u64) {
         assert!(by.older() == Some(old), "a version is unlinked from the one above it");
-        if let Some(place) = self.views.needing(old.revision(), by.revision()) {
+        let needing = sabotage!(ViewHoldsNothing, self.views.needing(old.revision(), by.revision()), None);
+        if let Some(place) = needing {
             let held = Held { node: node.pointer(), version: old.pointer() };
             self.views.hold(&self.shared.views, place, held, old.bytes(), self.applied);
             return;

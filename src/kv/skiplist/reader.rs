@@ -94,7 +94,8 @@ impl Pinned<'_> {
         // A view of a list that has replaced the pinned one was opened after it became the root: who finds the view open
         // finds that root. The views of the pinned one end with it.
         let open = shared.views.is_open(view) && std::ptr::eq(shared.root(), self.state.list);
-        open.then_some(ViewPinned { state: State { revision: view.revision.0, ..self.state } })
+        let revision = sabotage!(ViewShowsNewest, view.revision.0, self.state.revision);
+        open.then_some(ViewPinned { state: State { revision, ..self.state } })
     }
 }
 

@@ -14,6 +14,8 @@ mod driver;
 mod error;
 mod link;
 pub mod machine;
+#[cfg(feature = "sabotage")]
+pub mod sabotage;
 
 pub use client::{Client, Entry, NodeReport, Scan, ScanItem, ScanOptions, Written};
 pub use driver::{Completion, Pipeline, Settings, Submission};

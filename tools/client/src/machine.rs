@@ -6,6 +6,8 @@ use protocol::reply::{Effect, Reason, Status};
 use protocol::RequestId;
 
 use crate::error::Cause;
+#[cfg(feature = "sabotage")]
+use crate::sabotage::forgets;
 
 /// An instant on the caller's monotonic clock, in nanoseconds since any fixed point.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -459,7 +461,7 @@ impl Machine {
                 self.refused(operation, now);
             }
             // This attempt was not executed; an earlier one may have been (C-24).
-            Status::Redirect | Status::NotExecuted if operation.uncertain => self.fail(operation),
+            Status::Redirect | Status::NotExecuted if operation.uncertain && !forgets() => self.fail(operation),
             _ => self.answered(operation, connection.endpoint),
         }
     }
@@ -663,6 +665,12 @@ impl Machine {
 /// `first`, doubled `times` times, at most `most`; in nanoseconds.
 fn doubled(first: Span, times: u32, most: Span) -> u64 {
     first.0.saturating_mul(1_u64.checked_shl(times).unwrap_or(u64::MAX)).min(most.0)
+}
+
+/// Whether it is forgotten, on purpose, that an earlier attempt may have been executed.
+#[cfg(not(feature = "sabotage"))]
+const fn forgets() -> bool {
+    false
 }
 
 /// Whether a refusal may be gone when it is asked again.
