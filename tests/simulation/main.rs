@@ -22,6 +22,7 @@ mod node;
 mod oracle;
 mod phases;
 mod profile;
+mod promises;
 mod queue;
 mod random;
 mod runs;

@@ -26,6 +26,7 @@ enum Fault {
     CutOff,
     ClockJump,
     FailedSync,
+    HungDisk,
 }
 
 impl Nemesis {
@@ -41,6 +42,7 @@ impl Nemesis {
             (profile.resets, Fault::CutOff),
             (profile.clock_jumps, Fault::ClockJump),
             (profile.failed_syncs, Fault::FailedSync),
+            (profile.hung_disks, Fault::HungDisk),
         ];
         let faults = classes.into_iter().filter(|(on, _)| *on).map(|(_, fault)| fault).collect();
         Self { profile: profile.clone(), random: Random::of(profile.seed, "nemesis"), faults }
@@ -107,6 +109,10 @@ impl Nemesis {
                     node.disk.fail_sync(self.random.between(1, 4));
                     node.disk_fails = true;
                 }
+            }
+            Fault::HungDisk => {
+                let until = world.queue.now() + Span::millis(self.random.pick(&[300, 1_500, 4_000]));
+                world.nodes[victim as usize].disk_hangs_until = until;
             }
             Fault::ClockJump => {
                 let hours = self.random.between(0, 48) as i64 - 24;

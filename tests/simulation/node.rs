@@ -35,6 +35,8 @@ pub struct Node {
     pub power_goes_in_sync: Option<Span>,
     /// A sync is going to fail.
     pub disk_fails: bool,
+    /// No sync ends before.
+    pub disk_hangs_until: Time,
     pub random: Random,
 }
 
@@ -70,6 +72,7 @@ impl Node {
             lost_unsynced: false,
             power_goes_in_sync: None,
             disk_fails: false,
+            disk_hangs_until: Time(0),
             random: Random::of(profile.seed, &format!("node {id}")),
         }
     }
@@ -134,9 +137,14 @@ impl Node {
     }
 
     /// How long the next sync takes.
-    pub fn sync_time(&mut self, profile: &Profile, healed: bool) -> Span {
+    pub fn sync_time(&mut self, now: Time, profile: &Profile, healed: bool) -> Span {
         let slow = !healed && self.random.chance(profile.slow_sync);
-        Span(1_000 + self.random.around(profile.sync.0)).times(if slow { 50 } else { 1 })
+        let time = Span(1_000 + self.random.around(profile.sync.0)).times(if slow { 50 } else { 1 });
+        if healed {
+            time
+        } else {
+            time.max(self.disk_hangs_until.since(now))
+        }
     }
 
     pub fn wal_options(&mut self, profile: &Profile) -> Options {

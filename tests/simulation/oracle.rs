@@ -9,6 +9,7 @@ use protocol::{Entry, Index, NodeId};
 use raftkv::raft::{self, Raft};
 
 use crate::model::Model;
+use crate::promises::persisted_up_to;
 
 /// Ends the run: an invariant does not hold.
 #[track_caller]
@@ -50,6 +51,8 @@ struct Seen {
     /// Highest term that a message of this node shows: durable before it left.
     promised: u64,
     led: u64,
+    /// The last entry that the disk holds for certain.
+    durable: u64,
 }
 
 /// A part of a log.
@@ -106,7 +109,8 @@ impl Oracle {
         if applied.0 > self.committed.len() as u64 {
             violated("snapshots hold what is committed", node, format!("one up to {applied}"));
         }
-        (seen.commit, seen.applied, seen.term, seen.log) = (applied.0, applied.0, term, log);
+        (seen.commit, seen.applied, seen.term) = (applied.0, applied.0, term);
+        (seen.durable, seen.led, seen.log) = (applied.0.max(log.end() - 1), 0, log);
     }
 
     /// A node hands this to its wal.
@@ -115,6 +119,7 @@ impl Oracle {
         if let Some(base) = append.base {
             raftkv::mark!("simulation: log restarted behind a snapshot");
             seen.log = Held { first: base.id.index.0 + 1, entries: Vec::new() };
+            seen.durable = seen.durable.min(base.id.index.0);
         }
         for entry in &append.entries {
             let index = entry.header.id.index.0;
@@ -127,8 +132,42 @@ impl Oracle {
                 violated("committed entries are never rewritten", node, format!("{:?}", entry.header));
             }
             self.overwritten += u64::from(held.is_some());
+            seen.durable = seen.durable.min(index - 1);
             seen.log.truncate(index);
             seen.log.entries.push(entry.clone());
+        }
+    }
+
+    /// The disk of a node has taken an append.
+    pub fn persisted(&mut self, node: u32, append: &raft::Append) {
+        let seen = self.seen.entry(node).or_default();
+        let holds = |entry: &Entry| seen.log.get(entry.header.id.index.0) == Some(entry);
+        seen.durable = seen.durable.max(persisted_up_to(append, holds));
+    }
+
+    /// I-23: a follower acknowledges only what is durable, and what its leader holds as well.
+    pub fn acknowledged(&self, node: u32, leader: u32, term: u64, matched: u64) {
+        let (Some(own), Some(other)) = (self.seen.get(&node), self.seen.get(&leader)) else { return };
+        if matched > own.durable {
+            violated(
+                "I-23: what is acknowledged is durable",
+                node,
+                format!("{matched}, durable up to {}", own.durable),
+            );
+        }
+        // Only while it leads; entries of its own term it never takes back.
+        if (other.term, other.led) != (term, term) {
+            return;
+        }
+        let id = |seen: &Seen| seen.log.get(matched).map(|entry| entry.header.id);
+        if let (Some(own), Some(other)) = (id(own), id(other)) {
+            if own != other {
+                violated(
+                    "I-23: what is acknowledged is the leader's",
+                    node,
+                    format!("{own:?}, the leader's is {other:?}"),
+                );
+            }
         }
     }
 

@@ -38,6 +38,7 @@ pub struct Profile {
     pub resets: bool,
     pub clock_jumps: bool,
     pub failed_syncs: bool,
+    pub hung_disks: bool,
     pub segment_bytes: u64,
     /// Bytes of entries between two snapshots.
     pub snapshot_log_bytes: u64,
@@ -97,6 +98,7 @@ impl Profile {
             resets: r.chance(500),
             clock_jumps: r.chance(300),
             failed_syncs: r.chance(200),
+            hung_disks: r.chance(200),
             snapshot_log_bytes: r.pick(&[10_000, 40_000, 150_000]),
             segment_bytes: r.pick(&[16, 32, 64]) * 1024,
             value_bytes: r.pick(&[10, 100, 100, 1_000]),

@@ -18,6 +18,7 @@ mod node;
 mod oracle;
 mod phases;
 mod profile;
+mod promises;
 mod queue;
 mod random;
 mod runs;

@@ -20,6 +20,7 @@ use crate::node::Node;
 use crate::oracle::{violated, Held, Oracle};
 use crate::phases::Phase;
 use crate::profile::Profile;
+use crate::promises::Watch;
 use crate::queue::Queue;
 use crate::random::Random;
 use crate::runs::Summary;
@@ -123,6 +124,7 @@ pub struct World {
     nemesis: Option<Nemesis>,
     pub random: Random,
     pub phase: Phase,
+    pub watch: Watch,
     pub completed_in_safety: u64,
     pub trace: Trace,
     pub events: u64,
@@ -168,6 +170,7 @@ impl World {
             oracle: Oracle::default(),
             nemesis: Some(Nemesis::new(&profile)),
             phase: Phase::Safety,
+            watch: Watch::default(),
             completed_in_safety: 0,
             trace: Trace::default(),
             events: 0,
@@ -299,7 +302,10 @@ impl World {
         }
         process.next_run = Time::NEVER;
         process.replica.set_wall_clock(wall_clock);
-        for input in std::mem::take(&mut process.inbox) {
+        let inbox = std::mem::take(&mut process.inbox);
+        inbox.iter().for_each(|input| self.note_input(id, input));
+        let process = self.nodes[id as usize].process.as_mut().expect("still there");
+        for input in inbox {
             process.replica.step(now, input);
         }
         process.replica.step(now, Input::Tick);
@@ -373,6 +379,8 @@ impl World {
             self.oracle.observe(id, raft, process.replica.store().applied());
         }
         let after = self.oracle.commit_index();
+        self.check_log_time(id, before, after);
+        self.check_leadership(id);
         if after > before && self.random.chance(3) {
             self.check_durable(id, after);
         }
@@ -389,12 +397,13 @@ impl World {
     fn start_sync(&mut self, id: u32) {
         let healed = self.is_healed(id);
         let node = &mut self.nodes[id as usize];
-        let time = node.sync_time(&self.profile, healed);
+        let time = node.sync_time(self.queue.now(), &self.profile, healed);
         let life = node.life;
         let Some(process) = &mut node.process else { return };
         if process.group.is_empty() && !process.appends.is_empty() {
             process.group.extend(process.appends.drain(..));
             self.queue.after(time, Event::Synced { node: id, life });
+            self.note_writing(id);
         }
     }
 
@@ -419,7 +428,10 @@ impl World {
             Err(WalError::Io { .. }) if node.disk_fails => return self.crash(id, false, Span::millis(100)),
             Err(error) => violated("a healthy disk takes what it is given", id, error),
         }
-        for append in std::mem::take(&mut process.group) {
+        let group = std::mem::take(&mut process.group);
+        self.note_written(id);
+        for append in group {
+            self.oracle.persisted(id, &append);
             for envelope in append.waiting {
                 self.send(envelope);
             }
@@ -449,6 +461,7 @@ impl World {
             println!("             {from} -> {to} in term {term}: {}", brief(message));
         }
         self.oracle.sent(&envelope);
+        self.check_promise(&envelope);
         let mut frame = Vec::new();
         envelope.encode(&mut frame);
         let (from, to) = (envelope.from.0, envelope.to.0);
@@ -521,6 +534,7 @@ impl World {
 
     /// Ends a process; with its power, or only itself.
     pub fn crash(&mut self, id: u32, power: bool, back_after: Span) {
+        self.note_written(id);
         let node = &mut self.nodes[id as usize];
         if power {
             node.cut_power();
