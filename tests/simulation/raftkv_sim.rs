@@ -67,7 +67,7 @@ struct Args {
     #[cfg(feature = "sabotage")]
     #[arg(long, default_value_t = 3)]
     ranges: usize,
-    /// Seconds of one thread that a range may take.
+    /// Seconds of processor time of one thread that a range may take.
     #[cfg(feature = "sabotage")]
     #[arg(long, default_value_t = 1_200)]
     dose: u64,
