@@ -329,6 +329,9 @@ impl Raft {
         let heard = leader.peers.iter().filter(|peer| now.since(peer.heard) < patience).count() + 1;
         let heard = sabotage!(NoStepDown, heard, self.settings.voters.len());
         if hangs || heard < quorum::majority(self.settings.voters.len()) {
+            if hangs {
+                crate::mark!("raft: stepped down because the disk hangs");
+            }
             let term = self.hard_state.term;
             self.follow(now, term, None);
         }

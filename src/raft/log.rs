@@ -178,6 +178,9 @@ impl Log {
         self.handed = self.handed.min(keep.index);
         self.durable = self.durable.min(keep.index);
         for append in &mut self.in_flight {
+            if append.last > keep.index {
+                crate::mark!("raft: overwritten while a sync was under way");
+            }
             append.last = sabotage!(CompletionByIndex, append.last.min(keep.index), append.last);
         }
     }

@@ -302,6 +302,9 @@ impl Raft {
 
     /// Everything up to `index` is committed. A leader's room for proposals grows by it.
     pub(super) fn commit_up_to(&mut self, index: Index) {
+        if index > self.log.durable() {
+            crate::mark!("raft: committed by the others before the own sync");
+        }
         self.commit = index;
         let Role::Leader(leader) = &mut self.role else { return };
         while leader.uncommitted.front().is_some_and(|(uncommitted, _)| *uncommitted <= index) {

@@ -1,6 +1,7 @@
 //! What is looked at rarely, because it is dear: durability on copies of the disks, and the state at the end.
 
-use protocol::Entry;
+use protocol::message::{Envelope, Message};
+use protocol::{Entry, Index};
 use raftkv::disk::VirtualDisk;
 use raftkv::wal::{LogBase, LogReader, ReadResult};
 
@@ -18,6 +19,7 @@ impl World {
         for id in 0..self.profile.nodes {
             let disk = self.nodes[id as usize].disk.duplicate();
             disk.power_cut(self.random.next());
+            disk.set_free_space(None);
             holders += usize::from(self.holds_after_boot(id, disk, &entry));
         }
         if holders <= self.nodes.len() / 2 {
@@ -39,6 +41,34 @@ impl World {
         // A snapshot is compared with the committed state where it is loaded.
         let covered = snapshot.is_some_and(|summary| summary.position.id.index >= index);
         covered || whole_log(&wal.reader(), found.base).iter().any(|held| held == entry)
+    }
+
+    /// I-7, I-23: what a message says of its sender would still be so if the power went now.
+    pub fn check_promise_on_disk(&mut self, envelope: &Envelope) {
+        let id = envelope.from.0;
+        let (vote, matched) = match &envelope.message {
+            Message::RequestVoteReply { granted: true } => (Some(envelope.to), Index(0)),
+            Message::RequestVote { .. } => (Some(envelope.from), Index(0)),
+            Message::AppendReply(reply) => (None, reply.matched),
+            _ => return,
+        };
+        let disk = self.nodes[id as usize].disk.duplicate();
+        disk.power_cut(self.random.next());
+        disk.set_free_space(None);
+        let options = self.nodes[id as usize].wal_options(&self.profile);
+        let Opened { found, .. } = match open(disk, options) {
+            Ok(opened) => opened,
+            Err(error) => violated("a node finds its disk as it left it", id, format!("{error:?}")),
+        };
+        raftkv::mark!("simulation: promise compared with the disk");
+        let held = found.meta.hard_state;
+        if held.term < envelope.term || (held.term == envelope.term && vote.is_some() && held.vote != vote) {
+            violated("I-7: terms and votes are durable when they are told", id, format!("{held:?}, {envelope:?}"));
+        }
+        if found.last.index < matched {
+            let text = format!("{matched:?} told, {:?} held", found.last);
+            violated("I-23: what is acknowledged is durable", id, text);
+        }
     }
 
     /// I-13: the state of a node is the one that the committed log makes.

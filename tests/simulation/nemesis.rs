@@ -27,6 +27,7 @@ enum Fault {
     ClockJump,
     FailedSync,
     HungDisk,
+    FullDisk,
 }
 
 impl Nemesis {
@@ -43,6 +44,7 @@ impl Nemesis {
             (profile.clock_jumps, Fault::ClockJump),
             (profile.failed_syncs, Fault::FailedSync),
             (profile.hung_disks, Fault::HungDisk),
+            (profile.full_disks, Fault::FullDisk),
         ];
         let faults = classes.into_iter().filter(|(on, _)| *on).map(|(_, fault)| fault).collect();
         Self { profile: profile.clone(), random: Random::of(profile.seed, "nemesis"), faults }
@@ -111,9 +113,11 @@ impl Nemesis {
                 }
             }
             Fault::HungDisk => {
-                let until = world.queue.now() + Span::millis(self.random.pick(&[300, 1_500, 4_000]));
-                world.nodes[victim as usize].disk_hangs_until = until;
+                // For longer than an election, or until it is killed: syncs do not return, and nothing says so (C-13).
+                let span = Span::millis(self.random.pick(&[300, 2_000, 30_000]));
+                world.nodes[victim as usize].disk_hangs_until = world.queue.now() + span;
             }
+            Fault::FullDisk => world.nodes[victim as usize].fill_disk(),
             Fault::ClockJump => {
                 let hours = self.random.between(0, 48) as i64 - 24;
                 world.nodes[victim as usize].wall_clock += hours * 3_600_000;
@@ -136,21 +140,35 @@ impl Nemesis {
         leader.filter(|_| self.random.chance(500)).unwrap_or(any)
     }
 
-    /// Which directions a partition blocks: one node cut off, two halves, or one direction around one node.
+    /// Which directions a partition blocks. Half of the shapes also come with one direction only.
     fn blocked(&mut self, victim: u32) -> BTreeSet<(u32, u32)> {
         let nodes = self.profile.nodes;
-        let shape = self.random.below(4);
+        let shape = self.random.below(7);
+        let one_way = self.random.chance(300);
         let halves = self.random.next();
         let directed = self.random.next();
         let mut blocked = BTreeSet::new();
         for from in 0..nodes {
             for to in (0..nodes).filter(|to| *to != from) {
+                let apart = |a: u32, b: u32| halves >> a & 1 != halves >> b & 1;
+                let (near, far) = ((victim + 1) % nodes, (victim + nodes - 1) % nodes);
                 let cut = match shape {
                     0 => from == victim || to == victim,
-                    1 => halves >> from & 1 != halves >> to & 1,
-                    2 => to == victim,
+                    1 => apart(from, to),
+                    // A bridge: only the victim hears both halves.
+                    2 => apart(from, to) && from != victim && to != victim,
+                    // A ring: everybody hears two others.
+                    3 => (from + 1) % nodes != to && (to + 1) % nodes != from,
+                    // The victim, often the leader, with too few others: one of three, two of five.
+                    4 => {
+                        let inside = |id| id == victim || (nodes >= 5 && id == near);
+                        inside(from) != inside(to)
+                    }
+                    // All but one direction of a path of three.
+                    5 => to == victim && from != far,
                     _ => directed >> (from * nodes + to) & 3 == 0,
                 };
+                let cut = cut && !(one_way && shape < 5 && halves >> from & 1 == 0);
                 if cut {
                     blocked.insert((from, to));
                 }

@@ -17,6 +17,7 @@ use crate::bulk::Bulk;
 use crate::io_loop::IoLoop;
 use crate::profile::Profile;
 use crate::random::Random;
+use crate::world::START;
 
 pub const DATA: &str = "/data";
 pub const ELECTION_TIMEOUT_MIN: Span = Span::millis(500);
@@ -33,10 +34,13 @@ pub struct Node {
     pub lost_unsynced: bool,
     /// The power goes when the next sync is about to end, and is back after so long.
     pub power_goes_in_sync: Option<Span>,
+    /// Until then no sync returns.
+    pub disk_hangs_until: Time,
+    pub disk_is_full: bool,
+    /// How much faster its clock runs than time, in millionths.
+    drift_ppm: i64,
     /// A sync is going to fail.
     pub disk_fails: bool,
-    /// No sync ends before.
-    pub disk_hangs_until: Time,
     pub random: Random,
 }
 
@@ -62,6 +66,8 @@ pub struct Process {
 
 impl Node {
     pub fn new(profile: &Profile, id: u32) -> Self {
+        let mut random = Random::of(profile.seed, &format!("clock {id}"));
+        let drift_ppm = random.below(2 * profile.drift_ppm + 1) as i64 - profile.drift_ppm as i64;
         Self {
             id,
             disk: VirtualDisk::new(),
@@ -71,8 +77,10 @@ impl Node {
             wall_clock: 1_700_000_000_000,
             lost_unsynced: false,
             power_goes_in_sync: None,
-            disk_fails: false,
             disk_hangs_until: Time(0),
+            disk_is_full: false,
+            drift_ppm,
+            disk_fails: false,
             random: Random::of(profile.seed, &format!("node {id}")),
         }
     }
@@ -82,6 +90,7 @@ impl Node {
         assert!(self.process.is_none(), "one process at a time");
         self.life += 1;
         let Opened { wal, found, snapshots, store, snapshot } = open(self.disk.clone(), self.wal_options(profile))?;
+        let now = self.local(now);
         let settings = self.settings(profile, found.meta.incarnation);
         let io = IoLoop::new(store.reader(), profile.credits);
         let taker = Taker { node: NodeId(self.id), incarnation: found.meta.incarnation };
@@ -132,19 +141,45 @@ impl Node {
         self.lost_unsynced |= self.disk.power_cut(self.random.next()) > 0;
     }
 
+    /// What this node's monotonic clock says.
+    pub fn local(&self, now: Time) -> Time {
+        let elapsed = i128::from(now.0 - START.0);
+        Time((i128::from(now.0) + elapsed * i128::from(self.drift_ppm) / 1_000_000) as u64)
+    }
+
+    /// When this node's monotonic clock has reached a moment.
+    pub fn global(&self, local: Time) -> Time {
+        if local == Time::NEVER {
+            return local;
+        }
+        let elapsed = i128::from(local.since(START).0);
+        let time = START + Span((elapsed * 1_000_000 / i128::from(1_000_000 + self.drift_ppm)) as u64);
+        if self.local(time) < local {
+            time + Span(2)
+        } else {
+            time
+        }
+    }
+
+    /// Hardly anything fits any more; what is freed does not help.
+    pub fn fill_disk(&mut self) {
+        self.disk.set_free_space(Some(self.random.below(20_000)));
+        self.disk_is_full = true;
+    }
+
+    pub fn empty_disk(&mut self) {
+        self.disk.set_free_space(None);
+        self.disk_is_full = false;
+    }
+
     pub fn wall_clock(&self, now: Time) -> LogTime {
         LogTime((self.wall_clock + (now.0 / 1_000_000) as i64) as u64)
     }
 
     /// How long the next sync takes.
-    pub fn sync_time(&mut self, now: Time, profile: &Profile, healed: bool) -> Span {
+    pub fn sync_time(&mut self, profile: &Profile, healed: bool) -> Span {
         let slow = !healed && self.random.chance(profile.slow_sync);
-        let time = Span(1_000 + self.random.around(profile.sync.0)).times(if slow { 50 } else { 1 });
-        if healed {
-            time
-        } else {
-            time.max(self.disk_hangs_until.since(now))
-        }
+        Span(1_000 + self.random.around(profile.sync.0)).times(if slow { 50 } else { 1 })
     }
 
     pub fn wal_options(&mut self, profile: &Profile) -> Options {
@@ -215,6 +250,7 @@ impl BootError {
         matches!(
             self,
             BootError::Wal(WalError::Io { .. })
+                | BootError::Wal(WalError::NoSpace { .. })
                 | BootError::Snapshot(SnapshotError::Io { .. } | SnapshotError::NoSpace { .. })
         )
     }

@@ -174,6 +174,9 @@ impl Oracle {
     /// A message leaves a node.
     pub fn sent(&mut self, envelope: &Envelope) {
         let (node, term) = (envelope.from.0, envelope.term.0);
+        if envelope.to == envelope.from {
+            violated("I-22: a node says nothing to itself", node, format!("{envelope:?}"));
+        }
         let seen = self.seen.entry(node).or_default();
         match &envelope.message {
             Message::PreVote { .. } | Message::PreVoteReply { .. } | Message::Format(_) => return,

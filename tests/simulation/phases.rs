@@ -91,7 +91,11 @@ impl World {
         let lives: Vec<u32> = self.nodes.iter().map(|node| node.life).collect();
         self.network.partition(&mut self.queue, &lives, blocked);
         for id in ids {
-            self.nodes[*id as usize].paused_until = Time(0);
+            let node = &mut self.nodes[*id as usize];
+            (node.paused_until, node.disk_hangs_until) = (Time(0), Time(0));
+            node.empty_disk();
+            let life = node.life;
+            self.queue.after(Span::millis(1), Event::Synced { node: *id, life });
             self.queue.after(Span::millis(1), Event::Boot { node: *id });
             self.wake(*id, self.queue.now());
         }

@@ -39,6 +39,9 @@ pub struct Profile {
     pub clock_jumps: bool,
     pub failed_syncs: bool,
     pub hung_disks: bool,
+    pub full_disks: bool,
+    /// Clocks run wrong by up to so many millionths.
+    pub drift_ppm: u64,
     pub segment_bytes: u64,
     /// Bytes of entries between two snapshots.
     pub snapshot_log_bytes: u64,
@@ -98,7 +101,9 @@ impl Profile {
             resets: r.chance(500),
             clock_jumps: r.chance(300),
             failed_syncs: r.chance(200),
-            hung_disks: r.chance(200),
+            hung_disks: r.chance(300),
+            full_disks: r.chance(200),
+            drift_ppm: r.pick(&[0, 100, 50_000]),
             snapshot_log_bytes: r.pick(&[10_000, 40_000, 150_000]),
             segment_bytes: r.pick(&[16, 32, 64]) * 1024,
             value_bytes: r.pick(&[10, 100, 100, 1_000]),

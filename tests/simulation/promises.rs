@@ -105,7 +105,8 @@ impl World {
         for index in from + 1..=to {
             let time = self.oracle.committed(index).header.log_time;
             let (first, last) = self.watch.log_time.unwrap_or((time, time));
-            let most = self.elapsed().as_millis() * 11 / 10 + LOG_TIME_SLACK_MS;
+            let fastest = self.elapsed().as_millis() * (1_000_000 + self.profile.drift_ppm) / 1_000_000;
+            let most = fastest * 11 / 10 + LOG_TIME_SLACK_MS;
             if time < last || time.0 - first.0 > most {
                 let text =
                     format!("{time:?} at {index}, after {last:?}, {} ms after the start", self.elapsed().as_millis());

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use raftkv::time::{Span, Time};
 
 use crate::random::Random;
+use crate::world::START;
 
 pub struct Queue<E> {
     now: Time,
@@ -15,8 +16,7 @@ pub struct Queue<E> {
 
 impl<E> Queue<E> {
     pub fn new(seed: u64) -> Self {
-        // Time 0 stands for "never" in too many protocols to be trusted: start a day in.
-        Self { now: Time(0) + Span::secs(86_400), events: BTreeMap::new(), ties: Random::of(seed, "ties"), serial: 0 }
+        Self { now: START, events: BTreeMap::new(), ties: Random::of(seed, "ties"), serial: 0 }
     }
 
     pub fn now(&self) -> Time {

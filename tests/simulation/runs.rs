@@ -27,10 +27,18 @@ const LONG_RUN: u64 = 1_000;
 
 /// Rare paths that a long run must take, in the sources (`mark!`) and in the simulator.
 const MARKS: &[&str] = &[
+    "raft: committed by the others before the own sync",
+    "raft: overwritten while a sync was under way",
+    "raft: stepped down because the disk hangs",
     "simulation: log restarted behind a snapshot",
+    "simulation: no space at a start",
+    "simulation: no space for the log",
     "simulation: power lost during a start",
+    "simulation: power lost while the log was written",
+    "simulation: promise compared with the disk",
     "simulation: snapshot fetched",
     "simulation: snapshot taken",
+    "simulation: sync failed",
     "simulation: transfer cut",
     "simulation: transfer resumed",
     "wal: segment removed",

@@ -145,7 +145,8 @@ pub struct Where {
     pub node: u32,
 }
 
-const START: Span = Span::secs(86_400);
+/// Time 0 stands for "never" in too many protocols to be trusted: start a day in.
+pub const START: Time = Time(86_400_000_000_000);
 
 impl World {
     pub fn new(profile: Profile) -> Self {
@@ -249,6 +250,13 @@ impl World {
                 raftkv::mark!("simulation: power lost during a start");
                 return self.crash(id, true, Span::millis(10));
             }
+            Err(error) if error.is_io() && node.disk_is_full => {
+                raftkv::mark!("simulation: no space at a start");
+                if healed || node.random.chance(300) {
+                    node.empty_disk();
+                }
+                return self.queue.after(Span::millis(500), Event::Boot { node: id });
+            }
             Err(error) => violated("a node finds its disk as it left it", id, format!("{error:?}")),
         }
         let process = node.process.as_ref().expect("just booted");
@@ -296,6 +304,7 @@ impl World {
             node.process.as_mut().expect("just seen").next_run = Time::NEVER;
             return self.wake(id, node_paused_until(&self.nodes, id));
         }
+        let local = node.local(now);
         let process = node.process.as_mut().expect("just seen");
         if process.next_run != now {
             return;
@@ -306,29 +315,30 @@ impl World {
         inbox.iter().for_each(|input| self.note_input(id, input));
         let process = self.nodes[id as usize].process.as_mut().expect("still there");
         for input in inbox {
-            process.replica.step(now, input);
+            process.replica.step(local, input);
         }
-        process.replica.step(now, Input::Tick);
+        process.replica.step(local, Input::Tick);
         let mut outgoing = Vec::new();
-        for request in process.io.requests(now, &process.replica.published(), &mut outgoing) {
-            process.replica.step(now, Input::Request(request));
+        for request in process.io.requests(local, &process.replica.published(), &mut outgoing) {
+            process.replica.step(local, Input::Request(request));
         }
         for outgoing in outgoing {
             self.send_reply(id, outgoing);
         }
         self.take_effects(id);
-        let process = self.nodes[id as usize].process.as_ref().expect("still there");
-        let deadline = process.replica.next_deadline();
+        let node = &self.nodes[id as usize];
+        let deadline = node.global(node.process.as_ref().expect("still there").replica.next_deadline());
         self.wake(id, if deadline == Time::NEVER { deadline } else { deadline.max(now + Span(1)) });
     }
 
     fn take_effects(&mut self, id: u32) {
         let now = self.queue.now();
+        let local = self.nodes[id as usize].local(now);
         for turn in 0.. {
             assert!(turn < 10_000, "effects come to an end");
             let process = self.nodes[id as usize].process.as_mut().expect("it runs");
             let mut effects = std::mem::take(&mut process.effects);
-            process.replica.effects(now, &mut effects);
+            process.replica.effects(local, &mut effects);
             if let Some(stop) = &effects.stop {
                 violated("no node reaches an impossible state", id, format!("exit {}: {}", stop.exit_code, stop.text));
             }
@@ -397,7 +407,7 @@ impl World {
     fn start_sync(&mut self, id: u32) {
         let healed = self.is_healed(id);
         let node = &mut self.nodes[id as usize];
-        let time = node.sync_time(self.queue.now(), &self.profile, healed);
+        let time = node.sync_time(&self.profile, healed);
         let life = node.life;
         let Some(process) = &mut node.process else { return };
         if process.group.is_empty() && !process.appends.is_empty() {
@@ -413,8 +423,9 @@ impl World {
         if node.life != life || node.process.is_none() {
             return;
         }
-        if self.queue.now() < node.paused_until {
-            return self.queue.at(node.paused_until, Event::Synced { node: id, life });
+        let until = node.paused_until.max(node.disk_hangs_until);
+        if self.queue.now() < until {
+            return self.queue.at(until, Event::Synced { node: id, life });
         }
         if let Some(back_after) = node.power_goes_in_sync.take() {
             return self.crash(id, true, back_after);
@@ -425,7 +436,14 @@ impl World {
         match written {
             Ok(()) => {}
             // C-6: a failed sync ends the process, and the next one must not believe the page cache.
-            Err(WalError::Io { .. }) if node.disk_fails => return self.crash(id, false, Span::millis(100)),
+            Err(WalError::Io { .. }) if node.disk_fails => {
+                raftkv::mark!("simulation: sync failed");
+                return self.crash(id, false, Span::millis(100));
+            }
+            Err(WalError::NoSpace { .. }) if node.disk_is_full => {
+                raftkv::mark!("simulation: no space for the log");
+                return self.crash(id, false, Span::millis(100));
+            }
             Err(error) => violated("a healthy disk takes what it is given", id, error),
         }
         let group = std::mem::take(&mut process.group);
@@ -462,6 +480,9 @@ impl World {
         }
         self.oracle.sent(&envelope);
         self.check_promise(&envelope);
+        if self.random.chance(PROMISES_ON_DISK) {
+            self.check_promise_on_disk(&envelope);
+        }
         let mut frame = Vec::new();
         envelope.encode(&mut frame);
         let (from, to) = (envelope.from.0, envelope.to.0);
@@ -544,7 +565,7 @@ impl World {
         if std::mem::take(&mut node.disk_fails) {
             node.disk.fail_sync(u64::MAX); // not in this run
         }
-        node.paused_until = Time(0);
+        (node.paused_until, node.disk_hangs_until) = (Time(0), Time(0));
         self.network.close_all_of(&mut self.queue, id, power);
         let mut wires = std::mem::take(&mut self.wires);
         for wire in wires.iter().filter(|wire| wire.node == id) {
@@ -569,7 +590,7 @@ impl World {
 
     /// Virtual time since the start.
     pub fn elapsed(&self) -> Span {
-        self.queue.now().since(Time(0) + START)
+        self.queue.now().since(START)
     }
 
     fn record(&mut self, event: &Event) {
@@ -596,6 +617,9 @@ fn brief(message: &Message) -> String {
     let AppendEntries { round, heartbeat, previous, commit, .. } = append;
     format!("AppendEntries round {round} heartbeat {heartbeat} {previous:?}..{last:?} commit {commit}")
 }
+
+/// Of 1,000 messages so many are compared with what a power cut would leave.
+const PROMISES_ON_DISK: u64 = 2;
 
 /// What goes wrong now goes wrong at this node.
 pub fn stepping(node: u32) {
