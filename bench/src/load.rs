@@ -177,7 +177,7 @@ fn preload(load: &Load, endpoints: &[String], timeout: Duration) -> io::Result<(
         while next < load.keys && pipeline.pending() < PRELOAD_DEPTH as usize {
             set_key(&mut key, load.key_bytes, next);
             let request = Request::Write(Command::Update { key: &key, value: &value });
-            pipeline.submit(Submission { repeatable: true, ..Submission::new(Token(next), request) });
+            pipeline.submit(Submission::new(Token(next), request));
             next += 1;
         }
         pipeline.poll(Duration::from_secs(1), &mut |completion| {

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use client::machine::{Action, ConnectionId, End, EndpointId, Input, Kind, Machine, Settings, Span, Time, Token};
+use client::machine::{
+    Action, ConnectionId, End, EndpointId, Input, Kind, Machine, Number, Own, Settings, Span, Time, Token,
+};
 use protocol::command::Command;
 use protocol::reply::{Page, Reply, ReplyBody, Status, Versioned};
 use protocol::request::{ReadMode, Request, RequestHeader, Scan, ViewId};
-use protocol::{split, RequestId};
+use protocol::{split, RequestId, SessionId};
 use raftkv::kv::{self, Outcome};
 
 use crate::io_loop::FRAME_BYTES_MAX;
@@ -89,6 +91,7 @@ impl Client {
         let machine = Machine::new(Settings {
             endpoints: (0..profile.nodes).map(|id| client_address((id + first) % profile.nodes)).collect(),
             follow_redirects: true,
+            sessions: number % 4 != 3, // every fourth goes without
             connect_timeout: Span(500_000_000),
             read_attempt_timeout: Span(700_000_000),
             unreachable_patience: None,
@@ -169,6 +172,10 @@ impl Client {
             reason: reply.header.reason,
             effect: reply.header.effect,
             leader: reply.leader.map(|leader| leader.address),
+            session: match reply.body {
+                ReplyBody::Session(terms) => Some(terms),
+                _ => None,
+            },
         };
         self.machine.step(now, input);
         self.act(Some(&reply), oracle, wires);
@@ -213,10 +220,16 @@ impl Client {
                     self.sent.remove(&connection);
                     wires.push(Wire::Disconnect { connection });
                 }
-                Action::Send { connection, request, token, deadline_ms } => {
+                Action::SendOwn { connection, request, own, deadline_ms } => {
                     let sent = self.sent.entry(connection).or_insert((request, 0));
                     *sent = (request, sent.1 + 1);
-                    let frame = self.operations[&token].encode(request, deadline_ms);
+                    let frame = encode_own(request, own, deadline_ms);
+                    wires.push(Wire::Send { connection, frame });
+                }
+                Action::Send { connection, request, token, number, deadline_ms } => {
+                    let sent = self.sent.entry(connection).or_insert((request, 0));
+                    *sent = (request, sent.1 + 1);
+                    let frame = self.operations[&token].encode(request, number, deadline_ms);
                     wires.push(Wire::Send { connection, frame });
                 }
                 Action::Done { token, end } => {
@@ -289,9 +302,16 @@ impl Operation {
         }
     }
 
-    fn encode(&self, request: RequestId, deadline_ms: u32) -> Vec<u8> {
-        let header =
-            RequestHeader { request, deadline_ms, read_mode: ReadMode::Linearizable, ..RequestHeader::default() };
+    fn encode(&self, request: RequestId, number: Option<Number>, deadline_ms: u32) -> Vec<u8> {
+        let (session, sequence) = number.map(|number| (number.session, number.sequence)).unwrap_or_default();
+        let header = RequestHeader {
+            request,
+            session,
+            sequence,
+            deadline_ms,
+            read_mode: ReadMode::Linearizable,
+            ..RequestHeader::default()
+        };
         let mut frame = Vec::new();
         match self.verb {
             Verb::Get => Request::Get { key: &self.key }.encode(&header, &mut frame),
@@ -374,6 +394,17 @@ impl Operation {
         // Its answer is about the view's moment, not about the moment it is asked.
         Some(Operation { verb: Verb::Scan, key, value: Vec::new(), floor: revision.0, view: Some(view) })
     }
+}
+
+fn encode_own(request: RequestId, own: Own, deadline_ms: u32) -> Vec<u8> {
+    let (command, session) = match own {
+        Own::OpenSession => (Command::OpenSession, SessionId(0)),
+        Own::KeepAlive(session) => (Command::KeepAlive, session),
+    };
+    let mut frame = Vec::new();
+    let header = RequestHeader { request, session, deadline_ms, ..RequestHeader::default() };
+    Request::Write(command).encode(&header, &mut frame);
+    frame
 }
 
 fn is_same(found: &Versioned<'_>, stored: &Stored) -> bool {

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
+use client::Number;
+use protocol::{Sequence, SessionId};
 
 use crate::examples;
 
@@ -77,6 +79,41 @@ pub enum ClientCommand {
         /// Key
         #[arg(help = KEY)]
         key: String,
+    },
+    /// Set a key if its revision is the expected one
+    #[command(before_help = examples::CAS)]
+    Cas {
+        /// Key
+        #[arg(help = KEY)]
+        key: String,
+        /// The key's revision, as `get -o json` shows it; 0 = it must not exist
+        revision: u64,
+        /// Value
+        #[arg(help = VALUE)]
+        value: String,
+    },
+    /// Add to a number that is kept as decimal text, and show the sum
+    #[command(before_help = examples::INCREMENT)]
+    Increment {
+        /// Key; a missing one counts as 0
+        #[arg(help = KEY)]
+        key: String,
+        /// What to add
+        #[arg(default_value_t = 1, allow_negative_numbers = true)]
+        by: i64,
+    },
+    /// Apply several operations at once: all of them, or none
+    #[command(before_help = examples::BATCH)]
+    Batch {
+        /// File of JSON lines, one operation each; `-` or nothing = standard input
+        file: Option<PathBuf>,
+    },
+    /// Ask what became of a write whose outcome is unknown
+    #[command(before_help = examples::OUTCOME)]
+    Outcome {
+        /// Session and sequence, as the error showed them
+        #[arg(value_name = "SESSION/SEQUENCE", value_parser = parse_number)]
+        number: Number,
     },
     /// List keys in bytewise order, as of one moment
     #[command(before_help = examples::SCAN)]
@@ -213,6 +250,14 @@ pub enum DevVerb {
         /// Node number
         node: u32,
     },
+}
+
+/// "40/7".
+fn parse_number(text: &str) -> Result<Number, String> {
+    let wrong = || format!("`{text}` is not SESSION/SEQUENCE, such as 40/7");
+    let (session, sequence) = text.split_once('/').ok_or_else(wrong)?;
+    let part = |digits: &str| digits.parse().ok().filter(|number| *number > 0).ok_or_else(wrong);
+    Ok(Number { session: SessionId(part(session)?), sequence: Sequence(part(sequence)?) })
 }
 
 /// "5", "5s", "250ms", "2m".

@@ -23,6 +23,32 @@ pub(crate) const REMOVE: &str = "\
 Examples:
   raftkv remove hello                exit code 3 if there is no such key";
 
+pub(crate) const CAS: &str = "\
+Examples:
+  raftkv cas lock 0 me               take a lock that nobody has; exit code 4 if somebody has it
+  raftkv cas conf 42 @app.toml       replace the value that was read at revision 42, and no other
+  raftkv get -o json conf            shows the revision";
+
+pub(crate) const INCREMENT: &str = "\
+Examples:
+  raftkv increment hits              add 1, and show the sum
+  raftkv increment stock -5          exit code 4 if the value is no number, or the sum none of 64 bits";
+
+pub(crate) const BATCH: &str = "\
+Examples:
+  raftkv batch orders.jsonl          all lines or none; exit code 4 names the line that was refused
+  echo '{\"op\":\"increment\",\"key\":\"hits\",\"by\":2}' | raftkv batch
+Lines (at most 128, together as long as one key and one value):
+  {\"op\":\"put\",\"key\":\"a\",\"value\":\"1\"}             create; \"update\" creates or replaces
+  {\"op\":\"remove\",\"key\":\"b\"}
+  {\"op\":\"cas\",\"key\":\"c\",\"revision\":42,\"value\":\"2\"}
+  {\"op\":\"increment\",\"key\":\"d\",\"by\":-1}";
+
+pub(crate) const OUTCOME: &str = "\
+Examples:
+  raftkv outcome 40/7                what became of it: executed (with its result), never, or not known any more
+                                     exit code 0 if it was executed, 5 if it never was and never will be, 6 if unknown";
+
 pub(crate) const SCAN: &str = "\
 Examples:
   raftkv scan                        all keys with their values

@@ -8,11 +8,13 @@
 use std::process::ExitCode;
 
 mod args;
+mod batch;
 mod dev;
 mod examples;
 mod exit;
 mod json;
 mod log_level;
+mod outcome;
 mod output;
 mod report;
 mod scan;
@@ -76,6 +78,10 @@ fn dispatch(command: ClientCommand, globals: &Globals, mut whole: clap::Command)
         ClientCommand::Update { key, value } => verbs::write(client, globals, Verb::Update, &key, Some(&value)),
         ClientCommand::Remove { key } => verbs::write(client, globals, Verb::Remove, &key, None),
         ClientCommand::Get { key } => verbs::get(client, globals, &key),
+        ClientCommand::Cas { key, revision, value } => verbs::cas(client, globals, &key, revision, &value),
+        ClientCommand::Increment { key, by } => verbs::increment(client, globals, &key, by),
+        ClientCommand::Batch { file } => batch::run(client, globals, file.as_deref()),
+        ClientCommand::Outcome { number } => outcome::run(client, globals, number),
         ClientCommand::Scan(arguments) => scan::run(client, globals, &arguments),
         ClientCommand::Import(arguments) => transfer::import(client, globals, &arguments),
         ClientCommand::Export(arguments) => transfer::export(client, globals, &arguments),

@@ -2,8 +2,9 @@
 
 use std::process::ExitCode;
 
-use client::{Cause, Error};
-use protocol::reply::{Effect, Reason, Status};
+use client::{Cause, Error, More};
+use protocol::reply::{Effect, Reason, RefusedOperation, Status};
+use protocol::Index;
 use serde_json::json;
 
 use crate::args::Output;
@@ -46,6 +47,7 @@ impl Report {
         let what = match (error.status, error.cause) {
             (Status::NotFound, _) => format!("there is no key `{subject}`"),
             (Status::Exists, _) => format!("the key `{subject}` exists"),
+            (Status::ConditionFailed, _) => condition(error, subject),
             (Status::Redirect, _) => {
                 let leader = error.leader.as_deref().unwrap_or("not known here");
                 format!("302: this node does not lead; the leader is {leader}")
@@ -117,10 +119,28 @@ fn name(error: &Error) -> String {
     upper.to_uppercase()
 }
 
+/// Which condition did not hold.
+fn condition(error: &Error, subject: &str) -> String {
+    match (error.reason, error.more) {
+        (Reason::RevisionMismatch, More::Refused(RefusedOperation { revision: Index(0), .. })) => {
+            format!("the key `{subject}` does not exist")
+        }
+        (Reason::RevisionMismatch, More::Refused(refused)) => {
+            format!("the key `{subject}` is at revision {}", refused.revision)
+        }
+        (reason, _) => format!("the key `{subject}`: {reason}"),
+    }
+}
+
 fn hint(error: &Error) -> String {
+    if let (Status::Unknown, More::Number(number)) = (error.status, error.more) {
+        return format!("`raftkv outcome {}/{}` says what became of it", number.session, number.sequence);
+    }
     let text = match (error.status, error.reason) {
         (Status::NotFound, _) => "`raftkv scan` lists keys",
         (Status::Exists, _) => "`raftkv update` replaces a value",
+        (_, Reason::RevisionMismatch) => "read the key again: `raftkv get -o json` shows its revision",
+        (_, Reason::NotANumber) => "`raftkv update` sets it to a number",
         (Status::Redirect, _) => "ask the leader, or leave --no-redirect away",
         (Status::Unknown, _) => {
             "read the key to see whether it was applied; an update may be repeated, a put may then find itself"
@@ -157,6 +177,7 @@ mod tests {
             endpoint: Some("127.0.0.1:7400".to_owned()),
             message: String::new(),
             attempts: 1,
+            more: More::Nothing,
         }
     }
 
@@ -175,6 +196,25 @@ mod tests {
         let text = Report::of(&leaderless, "hello").text();
         assert!(text.starts_with("error[NO_LEADER]: "), "{text}");
         assert!(text.contains("\neffect: not applied (safe to retry)\n"), "{text}");
+    }
+
+    #[test]
+    fn c24_an_unknown_outcome_says_how_to_ask_about_it() {
+        let number = client::Number { session: protocol::SessionId(40), sequence: protocol::Sequence(7) };
+        let mut unknown = error(Status::Unknown, Reason::None, Effect::Unknown, Cause::Deadline);
+        unknown.more = More::Number(number);
+        let text = Report::of(&unknown, "hello").text();
+        assert!(text.ends_with("\nhint: `raftkv outcome 40/7` says what became of it"), "{text}");
+    }
+
+    #[test]
+    fn a_condition_that_did_not_hold_says_what_was_found() {
+        let mut failed = error(Status::ConditionFailed, Reason::RevisionMismatch, Effect::None, Cause::Answered);
+        for (revision, words) in [(0, "does not exist"), (42, "is at revision 42")] {
+            failed.more = More::Refused(RefusedOperation { position: 0, revision: Index(revision) });
+            let report = Report::of(&failed, "hello");
+            assert_eq!((report.exit, report.what.as_str()), (4, format!("the key `hello` {words}").as_str()));
+        }
     }
 
     #[test]

@@ -228,6 +228,7 @@ mod tests {
             endpoint: None,
             message: String::new(),
             attempts: 0,
+            more: client::More::Nothing,
         };
         NodeReport { address: address.to_owned(), status: Err(error) }
     }

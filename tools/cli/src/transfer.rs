@@ -106,7 +106,7 @@ pub(crate) fn import(client: &mut Client, globals: &Globals, arguments: &ImportA
         }
         let command = if arguments.create { Command::Put { key, value } } else { Command::Update { key, value } };
         let submission = Submission::new(Token(number), Request::Write(command));
-        client.pipeline().submit(Submission { repeatable: !arguments.create, timeout, ..submission });
+        client.pipeline().submit(Submission { timeout, ..submission });
         tally.bytes += (key.len() + value.len()) as u64;
         in_flight.begin(number, key);
     };

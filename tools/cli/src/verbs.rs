@@ -1,9 +1,10 @@
-//! put, update, get, remove.
+//! put, update, get, remove, cas, increment.
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use client::{Client, Error, Written};
+use protocol::Index;
 use serde_json::json;
 
 use crate::args::{Globals, Output};
@@ -39,11 +40,43 @@ pub(crate) fn write(
         (Verb::Update, false) => "updated",
         (Verb::Remove, _) => "removed",
     };
+    show_written(globals, did, &key, written)
+}
+
+pub(crate) fn cas(
+    client: &mut Client,
+    globals: &Globals,
+    key: &str,
+    revision: u64,
+    value: &str,
+) -> Result<ExitCode, Report> {
+    let key = text::parse(key).map_err(Report::usage)?;
+    let value = text::parse(value).map_err(Report::usage)?;
+    let written = client.compare_and_set(&key, Index(revision), &value);
+    let written = written.map_err(|error| Report::of(&error, &text::show(&key)))?;
+    show_written(globals, if written.created { "created" } else { "updated" }, &key, written)
+}
+
+pub(crate) fn increment(client: &mut Client, globals: &Globals, key: &str, by: i64) -> Result<ExitCode, Report> {
+    let key = text::parse(key).map_err(Report::usage)?;
+    let (sum, written) = client.increment(&key, by).map_err(|error| Report::of(&error, &text::show(&key)))?;
     match globals.output {
-        Output::Text => output::line(&format!("{did} {} (revision {})", text::show(&key), written.revision))?,
+        Output::Text => output::line(&sum.to_string())?,
+        Output::Json => {
+            let revision = written.revision.0;
+            let object = json!({ "ok": true, "did": "incremented", "key": json::from_bytes(&key), "sum": sum, "revision": revision });
+            output::line(&object.to_string())?;
+        }
+    }
+    Ok(ExitCode::from(exit::DONE))
+}
+
+fn show_written(globals: &Globals, did: &str, key: &[u8], written: Written) -> Result<ExitCode, Report> {
+    match globals.output {
+        Output::Text => output::line(&format!("{did} {} (revision {})", text::show(key), written.revision))?,
         Output::Json => {
             let object =
-                json!({ "ok": true, "did": did, "key": json::from_bytes(&key), "revision": written.revision.0 });
+                json!({ "ok": true, "did": did, "key": json::from_bytes(key), "revision": written.revision.0 });
             output::line(&object.to_string())?;
         }
     }

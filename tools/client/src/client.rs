@@ -3,14 +3,14 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use protocol::command::Command;
-use protocol::reply::{NodeStatus, Reply, ReplyBody, Status, TakenSnapshot};
+use protocol::command::{Batch, Command};
+use protocol::reply::{Fate, NodeStatus, Reply, ReplyBody, Status, TakenSnapshot};
 use protocol::request::{LogLevel, ReadMode, Request, ViewId};
 use protocol::Index;
 
 use crate::driver::{Completion, Pipeline, Settings, Submission};
 use crate::error::Error;
-use crate::machine::{EndpointId, Token};
+use crate::machine::{EndpointId, Number, Token};
 
 /// A blocking client for one thread.
 #[derive(Debug)]
@@ -207,11 +207,40 @@ impl Client {
         self.write(Command::Remove { key })
     }
 
+    /// Creates or replaces a key whose revision is `expected` (0 = it must not exist); [`Status::ConditionFailed`] if it is
+    /// another.
+    pub fn compare_and_set(&mut self, key: &[u8], expected: Index, value: &[u8]) -> Result<Written, Error> {
+        self.write(Command::CompareAndSet { key, expected, value })
+    }
+
+    /// Adds to a number that is kept as decimal text, and gives the sum; a missing key counts as 0.
+    pub fn increment(&mut self, key: &[u8], by: i64) -> Result<(i64, Written), Error> {
+        let request = Request::Write(Command::Increment { key, by });
+        let answer = self.call(request, Call::default(), |reply| match reply.body {
+            ReplyBody::Number(sum) => Some((sum, written(reply))),
+            _ => None,
+        })?;
+        answer.ok_or_else(|| Error::senseless("an increment was answered without its sum"))
+    }
+
+    /// All operations at one revision, or none.
+    pub fn batch(&mut self, batch: Batch<'_>) -> Result<Written, Error> {
+        self.write(Command::Batch(batch))
+    }
+
+    /// What became of a write (C-24). If it was not executed, it never will be from now on.
+    pub fn outcome(&mut self, number: Number) -> Result<Fate, Error> {
+        let Number { session, sequence } = number;
+        let request = Request::Write(Command::QueryOutcome { session, sequence });
+        let answer = self.call(request, Call::default(), |reply| match reply.body {
+            ReplyBody::Fate(fate) => Some(fate),
+            _ => None,
+        })?;
+        answer.ok_or_else(|| Error::senseless("the question was answered with something else"))
+    }
+
     fn write(&mut self, command: Command<'_>) -> Result<Written, Error> {
-        self.call(Request::Write(command), Call::default(), |reply| Written {
-            created: reply.header.status == Status::Created,
-            revision: reply.header.revision,
-        })
+        self.call(Request::Write(command), Call::default(), written)
     }
 
     /// A key's value; none if it is not there.
@@ -392,6 +421,10 @@ impl Client {
 
 /// One wait for sockets; the loop around it ends with the operation.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+fn written(reply: &Reply<'_>) -> Written {
+    Written { created: reply.header.status == Status::Created, revision: reply.header.revision }
+}
 
 fn owned(versioned: &protocol::reply::Versioned<'_>) -> Entry {
     Entry {

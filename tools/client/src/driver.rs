@@ -10,14 +10,17 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll};
+use protocol::command::Command;
 use protocol::frame;
-use protocol::reply::Reply;
+use protocol::reply::{Reply, ReplyBody};
 use protocol::request::{ReadMode, Request, RequestHeader};
-use protocol::RequestId;
+use protocol::{RequestId, SessionId};
 
-use crate::error::{Cause, Error};
+use crate::error::{Cause, Error, More};
 use crate::link::{Arrived, Link};
-use crate::machine::{self, Action, ConnectionId, End, EndpointId, Failure, Input, Kind, Machine, Span, Time, Token};
+use crate::machine::{
+    self, Action, ConnectionId, End, EndpointId, Failure, Input, Kind, Machine, Number, Own, Span, Time, Token,
+};
 
 /// Tunables of a client.
 #[derive(Clone, Debug)]
@@ -28,6 +31,9 @@ pub struct Settings {
     pub timeout: Duration,
     /// Follow 302 to the leader; otherwise it is an error that names the leader.
     pub follow_redirects: bool,
+    /// Number writes in a session, so that each is executed once; without, a write whose reply is lost ends as
+    /// "outcome unknown". Without `follow_redirects` there is no session either.
+    pub sessions: bool,
     /// How long to wait for one connection.
     pub connect_timeout: Duration,
     /// End early, as not applied, when every known endpoint has been unreachable for so long; none = wait for the
@@ -44,6 +50,7 @@ impl Settings {
             endpoints,
             timeout: Duration::from_secs(5),
             follow_redirects: true,
+            sessions: true,
             connect_timeout: Duration::from_secs(1),
             unreachable_patience: None,
             seed: 0,
@@ -60,7 +67,7 @@ pub struct Submission<'a> {
     pub request: Request<'a>,
     /// For reads.
     pub read_mode: ReadMode,
-    /// A write that may be executed twice, so that unknown outcomes are repeated until the deadline.
+    /// A write that may be executed twice and needs no session: unknown outcomes are repeated until the deadline.
     pub repeatable: bool,
     /// Ask only this endpoint.
     pub only: Option<EndpointId>,
@@ -124,6 +131,7 @@ impl Pipeline {
         let machine = Machine::new(machine::Settings {
             endpoints: settings.endpoints.clone(),
             follow_redirects: settings.follow_redirects,
+            sessions: settings.sessions,
             connect_timeout: span(settings.connect_timeout),
             read_attempt_timeout: READ_ATTEMPT,
             unreachable_patience: settings.unreachable_patience.map(span),
@@ -153,6 +161,7 @@ impl Pipeline {
         request.encode(&RequestHeader { read_mode, ..RequestHeader::default() }, &mut frame);
         assert!(self.operations.insert(token, Operation { frame, read_mode }).is_none(), "tokens are unique");
         let kind = match request {
+            Request::Write(Command::QueryOutcome { .. }) => Kind::Repeatable,
             Request::Write(_) if repeatable => Kind::Repeatable,
             Request::Write(_) => Kind::Write,
             Request::TakeSnapshot | Request::LogLevel(_) => Kind::Repeatable,
@@ -237,8 +246,11 @@ impl Pipeline {
                         self.links.remove(&connection.endpoint);
                     }
                 }
-                Action::Send { connection, request, token, deadline_ms } => {
-                    self.send(connection, request, token, deadline_ms);
+                Action::Send { connection, request, token, number, deadline_ms } => {
+                    self.send(connection, request, token, number, deadline_ms);
+                }
+                Action::SendOwn { connection, request, own, deadline_ms } => {
+                    self.send_own(connection, request, own, deadline_ms);
                 }
                 Action::Done { token, end: End::Answered { endpoint, attempts } } => {
                     answered = Some((token, endpoint, attempts));
@@ -262,13 +274,31 @@ impl Pipeline {
         }
     }
 
-    fn send(&mut self, connection: ConnectionId, request: RequestId, token: Token, deadline_ms: u32) {
+    fn send_own(&mut self, connection: ConnectionId, request: RequestId, own: Own, deadline_ms: u32) {
+        let (command, session) = match own {
+            Own::OpenSession => (Command::OpenSession, SessionId(0)),
+            Own::KeepAlive(session) => (Command::KeepAlive, session),
+        };
+        let header = RequestHeader { request, deadline_ms, session, ..RequestHeader::default() };
+        let link = self.links.get_mut(&connection.endpoint).expect("what is sent goes to an open connection");
+        link.push(request, |out| Request::Write(command).encode(&header, out));
+    }
+
+    fn send(
+        &mut self,
+        connection: ConnectionId,
+        request: RequestId,
+        token: Token,
+        number: Option<Number>,
+        deadline_ms: u32,
+    ) {
         let operation = self.operations.get(&token).expect("what is sent was submitted");
         let link = self.links.get_mut(&connection.endpoint).expect("what is sent goes to an open connection");
         let (frame, _) = frame::split(&operation.frame, FRAME_BYTES_MAX).expect("encoded here").expect("whole");
         let incoming = Request::decode(&frame).expect("encoded here");
         let read_mode = operation.read_mode;
-        let header = RequestHeader { request, deadline_ms, read_mode, ..RequestHeader::default() };
+        let (session, sequence) = number.map(|number| (number.session, number.sequence)).unwrap_or_default();
+        let header = RequestHeader { request, session, sequence, deadline_ms, read_mode, ..RequestHeader::default() };
         link.push(request, |out| incoming.request.encode(&header, out));
     }
 
@@ -346,6 +376,10 @@ impl Pipeline {
                 reason: header.reason,
                 effect: header.effect,
                 leader,
+                session: match reply.body {
+                    ReplyBody::Session(terms) => Some(terms),
+                    _ => None,
+                },
             },
         );
         let Some((token, endpoint, attempts)) = self.take_answered() else { return 0 };
@@ -372,7 +406,7 @@ impl Pipeline {
 
     fn answer_error(&self, reply: &Reply<'_>, endpoint: EndpointId, attempts: u32) -> Error {
         let message = match &reply.body {
-            protocol::reply::ReplyBody::Message(text) => (*text).to_owned(),
+            ReplyBody::Message(text) => (*text).to_owned(),
             _ => String::new(),
         };
         Error {
@@ -384,6 +418,10 @@ impl Pipeline {
             endpoint: Some(self.machine.address(endpoint).to_owned()),
             message,
             attempts,
+            more: match reply.body {
+                ReplyBody::Refused(refused) => More::Refused(refused),
+                _ => More::Nothing,
+            },
         }
     }
 
@@ -402,10 +440,24 @@ impl Pipeline {
                 endpoint: failure.endpoint.map(address),
                 message: String::new(),
                 attempts: failure.attempts,
+                more: failure.number.map_or(More::Nothing, More::Number),
             };
             done(Completion { token, result: Err(error) });
         }
         count
+    }
+}
+
+/// Gives the session back, if nobody may still want to ask about it. Nothing is waited for: one that is not given back
+/// expires.
+impl Drop for Pipeline {
+    fn drop(&mut self) {
+        let Some((connection, request, session)) = self.machine.close_session() else { return };
+        if let Some(link) = self.links.get_mut(&connection.endpoint) {
+            let header = RequestHeader { request, session, ..RequestHeader::default() };
+            link.push(request, |out| Request::Write(Command::CloseSession).encode(&header, out));
+            let _ = link.flush();
+        }
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use protocol::reply::{Effect, Reason, Status};
+use protocol::reply::{Effect, Reason, RefusedOperation, Status};
+
+use crate::machine::Number;
 
 /// Why an operation ended without success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,9 +40,34 @@ pub struct Error {
     pub message: String,
     /// How many attempts were sent.
     pub attempts: u32,
+    /// What else there is to know.
+    pub more: More,
+}
+
+/// What else is known of an operation that did not succeed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum More {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// Of a condition that did not hold, or a batch: which operation, and what it found.
+    Refused(RefusedOperation),
+    /// Its outcome is unknown: this is what to ask about.
+    Number(Number),
 }
 
 impl Error {
+    /// A node's answer does not fit the question.
+    pub(crate) fn senseless(what: &str) -> Self {
+        let message = what.to_owned();
+        Self {
+            status: Status::Internal,
+            cause: Cause::Answered,
+            message,
+            ..Self::cannot_wait(&std::io::Error::other(""))
+        }
+    }
+
     /// The system cannot wait for sockets; the operation may be under way.
     pub(crate) fn cannot_wait(error: &std::io::Error) -> Self {
         Self {
@@ -52,6 +79,7 @@ impl Error {
             endpoint: None,
             message: format!("this process cannot wait for its sockets: {error}"),
             attempts: 0,
+            more: More::Nothing,
         }
     }
 }

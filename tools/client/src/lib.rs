@@ -19,5 +19,5 @@ pub mod sabotage;
 
 pub use client::{Client, Entry, NodeReport, Scan, ScanItem, ScanOptions, Written};
 pub use driver::{Completion, Pipeline, Settings, Submission};
-pub use error::{Cause, Error};
-pub use machine::{EndpointId, Token};
+pub use error::{Cause, Error, More};
+pub use machine::{EndpointId, Number, Token};

@@ -1,13 +1,20 @@
 //! The client's decisions, pure: `step(now, input)`, then take the actions with [`Machine::next_action`].
+//!
+//! Writes are numbered in a session that the machine opens on its own, so that one whose end is not known is repeated
+//! anywhere and executed once (C-24).
+
+mod numbering;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use protocol::reply::{Effect, Reason, Status};
-use protocol::RequestId;
+use protocol::reply::{Effect, Reason, SessionTerms, Status};
+use protocol::{RequestId, SessionId};
 
 use crate::error::Cause;
 #[cfg(feature = "sabotage")]
 use crate::sabotage::forgets;
+pub use numbering::Number;
+use numbering::Numbering;
 
 /// An instant on the caller's monotonic clock, in nanoseconds since any fixed point.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -39,9 +46,10 @@ pub struct Token(pub u64);
 pub enum Kind {
     /// Changes nothing: asked again anywhere.
     Read,
-    /// Never sent again once an attempt may have been executed: ends as "outcome unknown".
+    /// In a session: sent again under its number until its end is known. Without one: never sent again once an attempt
+    /// may have been executed, and ends as "outcome unknown".
     Write,
-    /// A write that may be executed twice (an update that nobody else races with): sent again.
+    /// May be executed twice, and has no number: sent again.
     Repeatable,
 }
 
@@ -52,6 +60,8 @@ pub struct Settings {
     pub endpoints: Vec<String>,
     /// Follow 302 to the leader; otherwise a redirect ends the operation.
     pub follow_redirects: bool,
+    /// Number writes in a session; without, they go as they are. Needs `follow_redirects`.
+    pub sessions: bool,
     /// How long to wait for a connection and its HELLO.
     pub connect_timeout: Span,
     /// How long one attempt of a read may take before another node is asked.
@@ -103,6 +113,8 @@ pub enum Input<'a> {
         effect: Effect,
         /// The leader, if named.
         leader: Option<&'a str>,
+        /// The session that was opened.
+        session: Option<SessionTerms>,
     },
 }
 
@@ -121,6 +133,19 @@ pub enum Action {
         request: RequestId,
         /// Which operation.
         token: Token,
+        /// Under this number of a session; none = without a session.
+        number: Option<Number>,
+        /// Deadline for the server, in milliseconds; never 0.
+        deadline_ms: u32,
+    },
+    /// Send a request of the machine's own.
+    SendOwn {
+        /// Where.
+        connection: ConnectionId,
+        /// Under this id.
+        request: RequestId,
+        /// What.
+        own: Own,
         /// Deadline for the server, in milliseconds; never 0.
         deadline_ms: u32,
     },
@@ -131,6 +156,15 @@ pub enum Action {
         /// How.
         end: End,
     },
+}
+
+/// What the machine asks on its own behalf.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Own {
+    /// A session.
+    OpenSession,
+    /// That the session does not expire.
+    KeepAlive(SessionId),
 }
 
 /// How an operation ended.
@@ -164,11 +198,14 @@ pub struct Failure {
     pub leader: Option<EndpointId>,
     /// How many attempts were sent.
     pub attempts: u32,
+    /// Under which number, if any: what to ask about.
+    pub number: Option<Number>,
 }
 
 /// The client machine: all operations, endpoints and connections of one client.
 ///
-/// Every operation is in exactly one place: `waiting` (to be sent, now or at a time), or `sent` (under its request id).
+/// Every operation is in exactly one place: `unnumbered` (a write that waits for a session, or for room in its window),
+/// `waiting` (to be sent, now or at a time), or `sent` (under its request id).
 #[derive(Debug)]
 pub struct Machine {
     settings: Settings,
@@ -176,6 +213,10 @@ pub struct Machine {
     /// Where operations without an endpoint of their own go: the leader, as far as is known.
     preferred: EndpointId,
     waiting: VecDeque<Operation>,
+    unnumbered: VecDeque<Operation>,
+    numbering: Numbering,
+    /// A numbered write has ended as "outcome unknown": its session must last, so that it can be asked about.
+    is_owed: bool,
     sent: BTreeMap<RequestId, Operation>,
     last_request: RequestId,
     /// No operation's deadline, retry or attempt ends before this; looked at again when it passes.
@@ -207,8 +248,10 @@ enum Link {
 
 #[derive(Clone, Copy, Debug)]
 struct Operation {
-    token: Token,
+    what: What,
     kind: Kind,
+    /// Once it has one, it keeps it.
+    number: Option<Number>,
     deadline: Time,
     only: Option<EndpointId>,
     attempts: u32,
@@ -226,6 +269,57 @@ struct Operation {
     endpoint: Option<EndpointId>,
 }
 
+impl Operation {
+    fn new(now: Time, what: What, kind: Kind, deadline: Time, only: Option<EndpointId>) -> Self {
+        Self {
+            what,
+            kind,
+            number: None,
+            deadline,
+            only,
+            attempts: 0,
+            refusals: 0,
+            uncertain: false,
+            not_before: now,
+            attempt: None,
+            reason: Reason::None,
+            cause: Cause::Deadline,
+            endpoint: None,
+        }
+    }
+
+    /// It may be sent again, whatever became of it.
+    fn may_repeat(&self) -> bool {
+        self.kind != Kind::Write || self.number.is_some()
+    }
+
+    /// When an attempt that nobody answers is given up for another, elsewhere. A write's patience doubles: it is not lost
+    /// on a busy cluster, and must not make it busier.
+    fn attempt_end(&self, since: Time, patience: Span) -> Time {
+        match (self.kind, self.number) {
+            (Kind::Read, _) => since.plus(patience),
+            (Kind::Repeatable, None) if matches!(self.what, What::Own(_)) => since.plus(patience),
+            (_, Some(_)) => since.plus(Span(doubled(patience, self.attempts - 1, ATTEMPT_MAX))),
+            (Kind::Repeatable | Kind::Write, None) => Time(u64::MAX),
+        }
+    }
+}
+
+/// What a reply says, as far as it is decided upon.
+struct Answer<'a> {
+    status: Status,
+    reason: Reason,
+    leader: Option<&'a str>,
+    session: Option<SessionTerms>,
+}
+
+/// Whose operation it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    Caller(Token),
+    Own(Own),
+}
+
 /// Most endpoints that are remembered; redirects to more are answered as they are.
 const ENDPOINTS_MAX: usize = 64;
 /// Pause before an operation that was refused for certain is sent again: doubles up to the maximum.
@@ -234,6 +328,8 @@ const RETRY_MAX: Span = Span(100_000_000);
 /// Pause before an endpoint that could not be reached is tried again: doubles up to the maximum.
 const REDIAL_MIN: Span = Span(5_000_000);
 const REDIAL_MAX: Span = Span(500_000_000);
+/// Longest patience with one attempt of a numbered write.
+const ATTEMPT_MAX: Span = Span(16_000_000_000);
 /// Redirects that are followed at once; more mean that nodes disagree about the leader.
 const QUICK_REDIRECTS: u32 = 3;
 
@@ -254,6 +350,9 @@ impl Machine {
             endpoints: settings.endpoints.iter().map(new).collect(),
             preferred: EndpointId(0),
             waiting: VecDeque::new(),
+            unnumbered: VecDeque::new(),
+            numbering: if settings.sessions && settings.follow_redirects { Numbering::Closed } else { Numbering::Off },
+            is_owed: false,
             sent: BTreeMap::new(),
             last_request: RequestId(0),
             alarm: Time(u64::MAX),
@@ -271,13 +370,16 @@ impl Machine {
             Input::Submit { token, kind, deadline, only } => self.submit(now, token, kind, deadline, only),
             Input::Connected(connection) => self.connected(connection),
             Input::Closed { connection, sent, incompatible } => self.closed(now, connection, sent, incompatible),
-            Input::Reply { connection, request, status, reason, effect: _, leader } => {
-                self.replied(now, connection, request, status, reason, leader);
+            Input::Reply { connection, request, status, reason, effect: _, leader, session } => {
+                let answer = Answer { status, reason, leader, session };
+                self.replied(now, connection, request, &answer);
             }
         }
         if now >= self.alarm {
             self.expire(now);
         }
+        self.keep_session(now);
+        self.number_writes(now);
         self.dispatch(now);
     }
 
@@ -301,7 +403,8 @@ impl Machine {
 
     /// When `Input::Tick` is wanted at the latest.
     pub fn next_deadline(&self) -> Option<Time> {
-        (self.alarm < Time(u64::MAX)).then_some(self.alarm)
+        let alarm = (self.alarm < Time(u64::MAX)).then_some(self.alarm);
+        [alarm, self.numbering.next_use()].into_iter().flatten().min()
     }
 
     /// The `host:port` of an endpoint.
@@ -322,7 +425,21 @@ impl Machine {
 
     /// Operations that have not ended.
     pub fn pending(&self) -> usize {
-        self.waiting.len() + self.sent.len()
+        self.waiting.len() + self.sent.len() + self.unnumbered.len()
+    }
+
+    /// Gives up the session, if nothing may still want it: where to say so, under which request id, and its own id. It
+    /// is enough to say it once, and well if it gets lost: a session that nobody uses expires.
+    pub fn close_session(&mut self) -> Option<(ConnectionId, RequestId, SessionId)> {
+        let id = self.numbering.id().filter(|_| self.numbering.is_at_rest() && !self.is_owed)?;
+        let endpoint = self.preferred;
+        if self.link(endpoint).link != Link::Open {
+            return None;
+        }
+        self.numbering.lose(id);
+        self.last_request.0 += 1;
+        let connection = ConnectionId { endpoint, life: self.link(endpoint).life };
+        Some((connection, self.last_request, id))
     }
 
     fn submit(&mut self, now: Time, token: Token, kind: Kind, deadline: Time, only: Option<EndpointId>) {
@@ -331,20 +448,36 @@ impl Machine {
             self.unreachable_since = None;
         }
         self.alarm = self.alarm.min(deadline);
-        self.waiting.push_back(Operation {
-            token,
-            kind,
-            deadline,
-            only,
-            attempts: 0,
-            refusals: 0,
-            uncertain: false,
-            not_before: now,
-            attempt: None,
-            reason: Reason::None,
-            cause: Cause::Deadline,
-            endpoint: None,
-        });
+        let operation = Operation::new(now, What::Caller(token), kind, deadline, only);
+        if kind == Kind::Write && !matches!(self.numbering, Numbering::Off) {
+            self.unnumbered.push_back(operation);
+        } else {
+            self.waiting.push_back(operation);
+        }
+    }
+
+    /// Gives numbers to the writes that wait for one, as many as the window has room for; asks for a session first.
+    fn number_writes(&mut self, now: Time) {
+        let Some(last) = self.unnumbered.back() else { return };
+        if matches!(self.numbering, Numbering::Closed) {
+            let deadline = last.deadline;
+            self.numbering = Numbering::Opening;
+            self.waiting.push_back(Operation::new(now, What::Own(Own::OpenSession), Kind::Repeatable, deadline, None));
+        }
+        while !self.unnumbered.is_empty() {
+            let Some(number) = self.numbering.assign(now) else { return };
+            let operation = self.unnumbered.pop_front().expect("it is not empty");
+            self.waiting.push_back(Operation { number: Some(number), ..operation });
+        }
+    }
+
+    fn keep_session(&mut self, now: Time) {
+        if let Some(session) = self.numbering.keep(now) {
+            let deadline = self.numbering.next_use().unwrap_or(now);
+            self.alarm = self.alarm.min(deadline);
+            let what = What::Own(Own::KeepAlive(session));
+            self.waiting.push_back(Operation::new(now, what, Kind::Repeatable, deadline, None));
+        }
     }
 
     fn link(&mut self, endpoint: EndpointId) -> &mut Endpoint {
@@ -385,20 +518,31 @@ impl Machine {
                 self.unsettled(operation, now);
             }
         }
-        // Who asks for this endpoint alone has nowhere else to go.
-        let mut stay = VecDeque::with_capacity(self.waiting.len());
-        for mut operation in std::mem::take(&mut self.waiting) {
-            if operation.only == Some(connection.endpoint) {
-                (operation.cause, operation.endpoint) = (cause, Some(connection.endpoint));
+        let (waiting, unnumbered) = (std::mem::take(&mut self.waiting), std::mem::take(&mut self.unnumbered));
+        self.waiting = self.without_lonely(waiting, connection.endpoint, cause);
+        self.unnumbered = self.without_lonely(unnumbered, connection.endpoint, cause);
+    }
+
+    /// Who asks for this endpoint alone has nowhere else to go; the others note what they met.
+    fn without_lonely(
+        &mut self,
+        operations: VecDeque<Operation>,
+        endpoint: EndpointId,
+        cause: Cause,
+    ) -> VecDeque<Operation> {
+        let mut stay = VecDeque::with_capacity(operations.len());
+        for mut operation in operations {
+            if operation.only == Some(endpoint) {
+                (operation.cause, operation.endpoint) = (cause, Some(endpoint));
                 self.fail(operation);
             } else {
                 if operation.attempts == 0 {
-                    (operation.cause, operation.endpoint) = (cause, Some(connection.endpoint));
+                    (operation.cause, operation.endpoint) = (cause, Some(endpoint));
                 }
                 stay.push_back(operation);
             }
         }
-        self.waiting.append(&mut stay);
+        stay
     }
 
     fn mark_down(&mut self, now: Time, at: EndpointId) {
@@ -431,15 +575,7 @@ impl Machine {
         self.preferred = EndpointId(u32::try_from(position).expect("few endpoints"));
     }
 
-    fn replied(
-        &mut self,
-        now: Time,
-        connection: ConnectionId,
-        request: RequestId,
-        status: Status,
-        reason: Reason,
-        leader: Option<&str>,
-    ) {
+    fn replied(&mut self, now: Time, connection: ConnectionId, request: RequestId, answer: &Answer<'_>) {
         let mine =
             self.sent.get(&request).is_some_and(|operation| operation.attempt.is_some_and(|(on, _)| on == connection));
         if !mine {
@@ -448,21 +584,51 @@ impl Machine {
         }
         let mut operation = self.sent.remove(&request).expect("just looked up");
         operation.attempt = None;
+        let Answer { status, reason, leader, .. } = *answer;
         (operation.reason, operation.cause) = (reason, Cause::Answered);
+        if operation.what == What::Own(Own::OpenSession) {
+            self.note_trouble(reason, connection.endpoint);
+        }
+        let may_go_on = operation.only.is_none() && self.settings.follow_redirects;
         match status {
-            Status::Redirect if self.settings.follow_redirects && operation.only.is_none() => {
+            // Certain, whatever became of earlier attempts.
+            Status::NotExecuted if reason == Reason::Never => {
+                self.answered(now, operation, connection.endpoint, answer)
+            }
+            Status::NotExecuted if operation.number.is_some() && is_session_lost(reason) => {
+                self.session_lost(operation);
+            }
+            Status::Redirect if may_go_on => self.redirected(operation, now, connection.endpoint, leader),
+            Status::NotExecuted if may_go_on && is_passing(reason) => {
                 self.redirected(operation, now, connection.endpoint, leader);
             }
-            Status::NotExecuted if is_passing(reason) && operation.only.is_none() && self.settings.follow_redirects => {
-                self.redirected(operation, now, connection.endpoint, leader);
-            }
-            Status::Unknown if operation.kind != Kind::Write => {
-                operation.uncertain |= operation.kind == Kind::Repeatable;
+            Status::Unknown if operation.may_repeat() => {
+                operation.uncertain |= operation.kind != Kind::Read;
                 self.refused(operation, now);
             }
             // This attempt was not executed; an earlier one may have been (C-24).
             Status::Redirect | Status::NotExecuted if operation.uncertain && !forgets() => self.fail(operation),
-            _ => self.answered(operation, connection.endpoint),
+            _ => self.answered(now, operation, connection.endpoint, answer),
+        }
+    }
+
+    /// This attempt was not applied, because its session is gone. If no earlier one may have been, the write begins anew
+    /// in another session; otherwise nobody can say (C-24).
+    fn session_lost(&mut self, operation: Operation) {
+        if let Some(number) = operation.number {
+            self.numbering.lose(number.session);
+        }
+        if operation.uncertain && !forgets() {
+            self.fail(operation);
+        } else {
+            self.unnumbered.push_front(Operation { number: None, ..operation });
+        }
+    }
+
+    /// There is no session yet: those that wait for it wait for this reason.
+    fn note_trouble(&mut self, reason: Reason, endpoint: EndpointId) {
+        for operation in self.unnumbered.iter_mut().filter(|operation| operation.attempts == 0) {
+            (operation.reason, operation.cause, operation.endpoint) = (reason, Cause::Answered, Some(endpoint));
         }
     }
 
@@ -506,25 +672,57 @@ impl Machine {
 
     /// An attempt that may have been executed has no answer.
     fn unsettled(&mut self, mut operation: Operation, now: Time) {
-        match operation.kind {
-            Kind::Read => self.again(operation, now),
-            Kind::Repeatable => {
-                operation.uncertain = true;
-                self.again(operation, now);
+        operation.uncertain |= operation.kind != Kind::Read;
+        if operation.may_repeat() {
+            self.again(operation, now);
+        } else {
+            self.fail(operation);
+        }
+    }
+
+    fn answered(&mut self, now: Time, operation: Operation, endpoint: EndpointId, answer: &Answer<'_>) {
+        if let Some(number) = operation.number {
+            self.numbering.ended(number);
+        }
+        match operation.what {
+            What::Caller(token) => {
+                let end = End::Answered { endpoint, attempts: operation.attempts };
+                self.actions.push_back(Action::Done { token, end });
             }
-            Kind::Write => {
-                operation.uncertain = true;
-                self.fail(operation);
+            What::Own(Own::OpenSession) => self.session_answered(now, answer),
+            What::Own(Own::KeepAlive(session)) if is_session_lost(answer.reason) => self.numbering.lose(session),
+            What::Own(Own::KeepAlive(_)) => {}
+        }
+    }
+
+    fn session_answered(&mut self, now: Time, answer: &Answer<'_>) {
+        match &answer.session {
+            Some(terms) => self.numbering.open(now, terms),
+            // A node that knows no sessions: writes go without, under the rules for that.
+            None if answer.status == Status::BadRequest => {
+                self.numbering = Numbering::Off;
+                self.waiting.append(&mut self.unnumbered);
+            }
+            None => {
+                self.numbering = Numbering::Closed;
+                std::mem::take(&mut self.unnumbered).into_iter().for_each(|operation| self.fail(operation));
             }
         }
     }
 
-    fn answered(&mut self, operation: Operation, endpoint: EndpointId) {
-        let end = End::Answered { endpoint, attempts: operation.attempts };
-        self.actions.push_back(Action::Done { token: operation.token, end });
-    }
-
     fn fail(&mut self, operation: Operation) {
+        if let Some(number) = operation.number {
+            self.numbering.ended(number);
+            self.is_owed |= operation.uncertain;
+        }
+        let token = match operation.what {
+            What::Caller(token) => token,
+            What::Own(Own::OpenSession) => {
+                self.numbering = Numbering::Closed;
+                return;
+            }
+            What::Own(Own::KeepAlive(_)) => return,
+        };
         let (status, effect) = match operation.uncertain {
             true => (Status::Unknown, Effect::Unknown),
             false => (Status::NotExecuted, Effect::None),
@@ -538,8 +736,9 @@ impl Machine {
             endpoint: operation.endpoint,
             leader: (known && operation.reason == Reason::NotLeader).then_some(self.preferred),
             attempts: operation.attempts,
+            number: operation.number,
         };
-        self.actions.push_back(Action::Done { token: operation.token, end: End::Failed(failure) });
+        self.actions.push_back(Action::Done { token, end: End::Failed(failure) });
     }
 
     /// Ends what has passed its deadline, moves reads away from nodes that do not answer, gives up connecting where
@@ -568,8 +767,7 @@ impl Machine {
         let patience = self.settings.read_attempt_timeout;
         let due = |operation: &Operation| {
             let since = operation.attempt.map_or(now, |(_, since)| since);
-            let patient = if operation.kind == Kind::Read { since.plus(patience) } else { Time(u64::MAX) };
-            operation.deadline.min(patient)
+            operation.deadline.min(operation.attempt_end(since, patience))
         };
         let late: Vec<RequestId> =
             self.sent.iter().filter(|(_, operation)| due(operation) <= now).map(|(request, _)| *request).collect();
@@ -577,8 +775,8 @@ impl Machine {
             let mut operation = self.sent.remove(&request).expect("just listed");
             let at = operation.attempt.take().map(|(connection, _)| connection.endpoint);
             operation.cause = Cause::Deadline;
+            operation.uncertain |= operation.kind != Kind::Read;
             if operation.deadline <= now {
-                operation.uncertain |= operation.kind != Kind::Read;
                 self.fail(operation);
             } else {
                 if at == Some(self.preferred) {
@@ -595,14 +793,21 @@ impl Machine {
         let hopeless = match (self.unreachable_since, patience) {
             (Some(since), Some(patience)) => {
                 let until = since.plus(patience);
-                if now < until && !self.waiting.is_empty() {
+                if now < until && !(self.waiting.is_empty() && self.unnumbered.is_empty()) {
                     self.alarm = self.alarm.min(until);
                 }
                 now >= until
             }
             _ => false,
         };
-        for operation in std::mem::take(&mut self.waiting) {
+        let (waiting, unnumbered) = (std::mem::take(&mut self.waiting), std::mem::take(&mut self.unnumbered));
+        self.waiting = self.still_waiting(now, waiting, hopeless);
+        self.unnumbered = self.still_waiting(now, unnumbered, hopeless);
+    }
+
+    fn still_waiting(&mut self, now: Time, operations: VecDeque<Operation>, hopeless: bool) -> VecDeque<Operation> {
+        let mut still = VecDeque::with_capacity(operations.len());
+        for operation in operations {
             if operation.deadline <= now || hopeless {
                 self.fail(operation);
             } else {
@@ -610,9 +815,10 @@ impl Machine {
                 if operation.not_before > now {
                     self.alarm = self.alarm.min(operation.not_before);
                 }
-                self.waiting.push_back(operation);
+                still.push_back(operation);
             }
         }
+        still
     }
 
     /// Sends what may be sent, and connects where something waits.
@@ -652,12 +858,13 @@ impl Machine {
         operation.attempts += 1;
         operation.endpoint = Some(target);
         operation.attempt = Some((connection, now));
-        if operation.kind == Kind::Read {
-            self.alarm = self.alarm.min(now.plus(self.settings.read_attempt_timeout));
-        }
+        self.alarm = self.alarm.min(operation.attempt_end(now, self.settings.read_attempt_timeout));
         let left_ms = operation.deadline.0.saturating_sub(now.0) / 1_000_000;
         let deadline_ms = u32::try_from(left_ms).unwrap_or(u32::MAX).max(1);
-        self.actions.push_back(Action::Send { connection, request, token: operation.token, deadline_ms });
+        self.actions.push_back(match operation.what {
+            What::Caller(token) => Action::Send { connection, request, token, number: operation.number, deadline_ms },
+            What::Own(own) => Action::SendOwn { connection, request, own, deadline_ms },
+        });
         self.sent.insert(request, operation);
     }
 }
@@ -675,5 +882,14 @@ const fn forgets() -> bool {
 
 /// Whether a refusal may be gone when it is asked again.
 fn is_passing(reason: Reason) -> bool {
-    !matches!(reason, Reason::NoSpace | Reason::Unsupported | Reason::WrongCluster | Reason::Version | Reason::Deadline)
+    let lasting = matches!(
+        reason,
+        Reason::NoSpace | Reason::Unsupported | Reason::WrongCluster | Reason::Version | Reason::Deadline
+    );
+    !lasting && reason != Reason::Never && !is_session_lost(reason)
+}
+
+/// Whether a refusal says that the number is of no use any more.
+fn is_session_lost(reason: Reason) -> bool {
+    matches!(reason, Reason::SessionExpired | Reason::Forgotten)
 }

@@ -1,4 +1,5 @@
-//! The client's decisions, step by step: no socket, no clock. Above all: what is "not applied" and what is "unknown".
+//! The client's decisions without sessions, step by step: no socket, no clock. Above all: what is "not applied" and what is
+//! "unknown".
 
 use protocol::reply::{Effect, Reason, Status};
 use protocol::RequestId;
@@ -24,6 +25,7 @@ impl Rig {
         let settings = Settings {
             endpoints: vec!["a:1".to_owned(), "b:1".to_owned(), "c:1".to_owned()],
             follow_redirects: true,
+            sessions: false,
             connect_timeout: Span(500 * MS),
             read_attempt_timeout: Span(1000 * MS),
             unreachable_patience: None,
@@ -68,7 +70,7 @@ impl Rig {
         leader: Option<&str>,
     ) -> Vec<Action> {
         let effect = if status == Status::Unknown { Effect::Unknown } else { Effect::None };
-        self.step(Input::Reply { connection: sent.0, request: sent.1, status, reason, effect, leader })
+        self.step(Input::Reply { connection: sent.0, request: sent.1, status, reason, effect, leader, session: None })
     }
 
     fn close(&mut self, connection: ConnectionId, sent: RequestId) -> Vec<Action> {
