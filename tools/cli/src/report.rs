@@ -106,6 +106,7 @@ fn name(error: &Error) -> String {
         (Cause::Incompatible, _) => "INCOMPATIBLE".to_owned(),
         (Cause::ConnectionLost, _) => "CONNECTION_LOST".to_owned(),
         (_, Reason::None) if error.cause == Cause::Deadline => "DEADLINE".to_owned(),
+        (_, Reason::NotANumber) => "NOT_A_NUMBER".to_owned(),
         (_, Reason::None) => format!("{:?}", error.status),
         (_, reason) => format!("{reason:?}"),
     };
