@@ -98,6 +98,13 @@ fn check(typed: &Typed) -> Result<Config, ConfigError> {
         value_bytes_max: value_bytes_max as usize,
         credits: bounded(typed, "credits", credits, limits::CREDITS_MIN, limits::CREDITS_MAX)?,
         pool_bytes: size(typed, "pool-bytes", settings.pool_bytes, limits::POOL_BYTES)? as usize,
+        snapshot_log_bytes: size(typed, "snapshot-log-bytes", settings.snapshot_log_bytes, limits::SNAPSHOT_LOG_BYTES)?,
+        snapshot_bytes_per_second: size(
+            typed,
+            "snapshot-bytes-per-second",
+            settings.snapshot_bytes_per_second,
+            limits::SNAPSHOT_BYTES_PER_SECOND,
+        )?,
         name: settings.name.clone().unwrap_or_default(),
         logging: logging::options(typed, id)?,
         members,

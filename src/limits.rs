@@ -175,6 +175,28 @@ pub const PEER_RETRY_MS_MAX: u64 = 200;
 /// Different complaints about peers that are remembered, so that each is logged once.
 pub const PEER_COMPLAINTS_MAX: usize = 256;
 
+// --- snapshots between nodes, and on the disk (server/bulk_worker) ---
+
+/// Bytes of a snapshot's file in one SNAPSHOT_CHUNK: some milliseconds of a disk or a link.
+pub const SNAPSHOT_CHUNK_BYTES_MAX: usize = 256 * 1024;
+/// A chunk's frame, with its heads.
+pub const SNAPSHOT_FRAME_BYTES_MAX: usize = SNAPSHOT_CHUNK_BYTES_MAX + 1024;
+/// Bytes of a file that are asked for and not here: keeps a link busy while the receiver writes.
+pub const SNAPSHOT_FETCH_BYTES_MAX: u64 = 4 * SNAPSHOT_CHUNK_BYTES_MAX as u64;
+/// Connections over which others fetch snapshots at a time; each holds a read buffer and one chunk.
+pub const SNAPSHOTS_SERVED_MAX: usize = 4;
+/// A transfer in which nothing moves for so long is given up, in milliseconds: a receiver may have to sync a slow disk.
+pub const SNAPSHOT_IDLE_MS: u64 = 30_000;
+/// How often a leader is told that a transfer goes on, in milliseconds.
+pub const SNAPSHOT_SERVED_TOLD_MS: u64 = 1_000;
+/// Bytes of applied entries after which a snapshot is due, at least: a restart replays no more than some of these.
+pub const SNAPSHOT_LOG_BYTES: SizeLimits = SizeLimits { min: 4 << 10, default: 64 << 20, max: 1 << 40 };
+/// Bytes of snapshots that are written, and that are sent, in a second: what is left of disk and link is for writes. At 64 MiB
+/// the syncs of the log waited several times as long (docs/decisions.md).
+pub const SNAPSHOT_BYTES_PER_SECOND: SizeLimits = SizeLimits { min: 64 << 10, default: 16 << 20, max: 1 << 40 };
+/// How often a replaced state is looked at for readers that are still in it, in milliseconds.
+pub const RETIRED_LOOK_MS: u64 = 20;
+
 // raft
 
 /// Reads that may wait for their index at one node (16 bytes each); beyond, they are refused and asked again. More only

@@ -30,7 +30,7 @@ enum Command {
     /// Measure a cluster under load
     #[command(before_help = BENCH_EXAMPLES)]
     Bench(bench::BenchArgs),
-    /// Look into snapshot files
+    /// Take a snapshot of a node's state; look into snapshot files
     #[command(before_help = SNAPSHOT_EXAMPLES, subcommand_required = true, arg_required_else_help = true)]
     Snapshot(SnapshotArgs),
     #[command(flatten)]
@@ -45,6 +45,8 @@ struct SnapshotArgs {
 
 #[derive(Subcommand)]
 enum SnapshotVerb {
+    /// Let a node write its state to a file in its data directory now
+    Take(cli::TakeArgs),
     /// Show what a file says of itself in its header and footer
     Inspect {
         /// A file of a node's data directory
@@ -87,10 +89,13 @@ Examples:
   raftkv bench put -c 8 -d 16        eight connections, sixteen in flight on each: throughput
   raftkv bench get -c 8 -d 16        linearizable reads
   raftkv bench update --rate 5000    an open loop: latencies count from when each request was due
-  raftkv bench storage --dir .       what the disk can do; needs no cluster";
+  raftkv bench storage --dir .       what the disk can do; needs no cluster
+  raftkv bench restart               start a server with a million keys, again and again
+  raftkv bench snapshot              what a snapshot costs those who write meanwhile";
 
 const SNAPSHOT_EXAMPLES: &str = "\
 Examples:
+  raftkv snapshot take                                    the leader writes one now; --node N: that node
   raftkv snapshot inspect d0/snapshot-00000000000186a0    whose state it is, at which index, how large
   raftkv snapshot verify d0/snapshot-00000000000186a0     read it all; exit code 9 if a byte is wrong";
 
@@ -114,7 +119,7 @@ fn main() -> ExitCode {
             Err(error) => refuse(&error, as_json),
         },
         Command::Bench(args) => bench::run(args, &environment(&globals)),
-        Command::Snapshot(args) => look_into(&args.verb, globals.output == cli::Output::Json),
+        Command::Snapshot(args) => run_snapshot(&args.verb, &globals),
         Command::Client(command) => cli::run(command, &globals, Line::command()),
     }
 }
@@ -153,12 +158,13 @@ fn environment(globals: &cli::Globals) -> bench::Environment {
     }
 }
 
-fn look_into(verb: &SnapshotVerb, json: bool) -> ExitCode {
+fn run_snapshot(verb: &SnapshotVerb, globals: &cli::Globals) -> ExitCode {
     let report = match verb {
+        SnapshotVerb::Take(arguments) => return cli::take_snapshot(arguments, globals),
         SnapshotVerb::Inspect { file } => snapshot::inspect(file),
         SnapshotVerb::Verify { file } => snapshot::verify(file),
     };
-    ExitCode::from(snapshot::show(report, json))
+    ExitCode::from(snapshot::show(report, globals.output == cli::Output::Json))
 }
 
 fn serve(args: ServeArgs) -> ExitCode {

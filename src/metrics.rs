@@ -52,6 +52,20 @@ measured! {
         PeerMessagesDropped = "peer_messages_dropped",
         /// Old log entries read from disk, in batches.
         LogReads = "log_reads",
+        /// Snapshots taken.
+        SnapshotsTaken = "snapshots_taken",
+        /// Snapshots given up because what was overwritten meanwhile took too much memory (C-21).
+        SnapshotsAbandoned = "snapshots_abandoned",
+        /// Snapshots of other nodes that took the place of this node's state.
+        SnapshotsInstalled = "snapshots_installed",
+        /// Bytes of snapshots written.
+        SnapshotBytesWritten = "snapshot_bytes_written",
+        /// Bytes of snapshots sent to other nodes.
+        SnapshotBytesSent = "snapshot_bytes_sent",
+        /// Bytes of snapshots received from other nodes.
+        SnapshotBytesReceived = "snapshot_bytes_received",
+        /// Bytes that were here already when a transfer went on.
+        SnapshotBytesKept = "snapshot_bytes_kept",
         /// Client connections accepted.
         ClientConnections = "client_connections",
         /// Client connections closed because of what they sent or did not read.

@@ -8,6 +8,9 @@
 mod load;
 mod open_loop;
 mod report;
+pub mod restart;
+mod servers;
+pub mod snapshot;
 pub mod storage;
 
 use std::io;
@@ -35,6 +38,10 @@ enum Workload {
     Update(LoadArgs),
     /// Read random keys of a set, linearizably; the set is written before
     Get(LoadArgs),
+    /// Kill a server of its own with many keys, and time its start
+    Restart(restart::Args),
+    /// Compare the latency of writes with and without a snapshot, on a cluster of its own
+    Snapshot(snapshot::Args),
     /// Compare the ways to make appends durable on a disk; needs no server
     Storage(storage::Args),
 }
@@ -102,6 +109,8 @@ pub fn run(args: BenchArgs, environment: &Environment) -> ExitCode {
         Workload::Put(args) => (Verb::Put, args),
         Workload::Update(args) => (Verb::Update, args),
         Workload::Get(args) => (Verb::Get, args),
+        Workload::Restart(args) => return ended(restart::run(&args, environment.json)),
+        Workload::Snapshot(args) => return ended(snapshot::run(&args, environment.json)),
         Workload::Storage(args) => return ended(storage::run(&args, environment.json)),
     };
     let seconds = |n: f64| Duration::try_from_secs_f64(n).unwrap_or(Duration::ZERO);

@@ -47,6 +47,23 @@ pub struct Load {
     pub keys: u64,
 }
 
+impl Load {
+    /// The command line's defaults.
+    pub fn default_of(verb: Verb) -> Load {
+        Load {
+            verb,
+            connections: 1,
+            depth: 1,
+            rate: None,
+            duration: Duration::from_secs(10),
+            warm_up: Duration::from_secs(1),
+            key_bytes: 24,
+            value_bytes: 256,
+            keys: 10_000,
+        }
+    }
+}
+
 /// Requests in flight while the set of keys is written.
 const PRELOAD_DEPTH: u32 = 256;
 
@@ -165,7 +182,7 @@ pub(crate) fn count(measured: &mut Measured, result: Result<Reply<'_>, Error>, l
 }
 
 /// Writes every key of the set once.
-fn preload(load: &Load, endpoints: &[String], timeout: Duration) -> io::Result<()> {
+pub(crate) fn preload(load: &Load, endpoints: &[String], timeout: Duration) -> io::Result<()> {
     let mut settings = Settings::new(endpoints.to_vec());
     settings.timeout = timeout.max(Duration::from_secs(10));
     let mut pipeline = Pipeline::new(settings)?;

@@ -72,7 +72,8 @@ impl Measured {
         self.failed.values().sum()
     }
 
-    fn percentile_us(&self, percentile: f64) -> f64 {
+    /// A percentile of the latencies, in microseconds.
+    pub fn percentile_us(&self, percentile: f64) -> f64 {
         self.latencies.value_at_percentile(percentile) as f64 / 1e3
     }
 }

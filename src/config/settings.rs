@@ -116,4 +116,10 @@ settings! {
     /// Memory for the clients' read buffers, all io threads together [default: 64MiB]
     #[arg(long, env = "RAFTKV_POOL_BYTES", value_name = "SIZE")]
     pool_bytes: Size,
+    /// A snapshot is taken when the log has grown by so much since the last one, or by the state's size if that is more [default: 64MiB]
+    #[arg(long, env = "RAFTKV_SNAPSHOT_LOG_BYTES", value_name = "SIZE")]
+    snapshot_log_bytes: Size,
+    /// Bytes of snapshots written in a second, and as many sent to other nodes [default: 16MiB]
+    #[arg(long, env = "RAFTKV_SNAPSHOT_BYTES_PER_SECOND", value_name = "SIZE")]
+    snapshot_bytes_per_second: Size,
 }

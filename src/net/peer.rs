@@ -12,6 +12,7 @@ use mio::net::TcpStream;
 use protocol::format::{Hello, HelloReply};
 use protocol::frame::{self, Frame, FrameError};
 use protocol::message::Envelope;
+use protocol::snapshot::Transfer;
 
 use crate::limits::{
     PEER_BODY_BY_REFERENCE_BYTES_MIN, PEER_FRAME_BYTES_MAX, PEER_QUEUE_BYTES_MAX, PEER_READ_BUFFER_BYTES,
@@ -151,6 +152,11 @@ impl PeerConnection {
     /// Bytes that wait to be sent.
     pub fn queued(&self) -> usize {
         self.outgoing.queued
+    }
+
+    /// Queues a frame of a snapshot's transfer. The caller bounds what it queues: a chunk only when nothing is queued.
+    pub fn send_transfer(&mut self, transfer: &Transfer<'_>) {
+        self.outgoing.copy(|out| transfer.encode(out));
     }
 
     /// Whether something is queued.

@@ -40,7 +40,7 @@ pub use effects::{
     SnapshotFile, Stop, TakeSnapshot, WriteResult,
 };
 pub use formation::Refusal;
-pub use published::Published;
+pub use published::{Published, StateSize};
 
 use crate::kv::Store;
 use crate::raft::{self, Raft};
@@ -364,6 +364,7 @@ impl Replica {
                 durable: raft.durable_index(),
                 keys: self.store.keys(),
                 sessions: self.store.sessions().counts(),
+                state: self.snapshots.size(self.store.bytes()),
                 paused: !self.parked.is_empty() || self.snapshot_holds_writes_back(),
             };
             self.published.set_numbers(now, &numbers);

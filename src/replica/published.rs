@@ -27,6 +27,9 @@ pub struct Published {
     sessions: AtomicU64,
     sessions_expired: AtomicU64,
     requests_repeated: AtomicU64,
+    state_bytes: AtomicU64,
+    snapshot: AtomicU64,
+    snapshot_log_bytes: AtomicU64,
     refused_messages: AtomicU64,
     paused: AtomicBool,
     names: Mutex<Names>,
@@ -51,11 +54,23 @@ pub(super) struct Numbers {
     pub(super) durable: Index,
     pub(super) keys: u64,
     pub(super) sessions: SessionCounts,
+    pub(super) state: StateSize,
     pub(super) paused: bool,
 }
 
 /// Stands for "no leader" in the atomic; node ids have 32 bits.
 const NOBODY: u64 = u64::MAX;
+
+/// How large the state machine is, and how far its newest snapshot is behind it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StateSize {
+    /// Bytes of keys, values and what waits to be freed.
+    pub bytes: u64,
+    /// Where the newest snapshot ends; 0 = there is none.
+    pub snapshot: Index,
+    /// Bytes of entries applied since it was begun.
+    pub log_bytes: u64,
+}
 
 impl Published {
     pub(super) fn new(now: Time) -> Self {
@@ -72,6 +87,9 @@ impl Published {
             sessions: AtomicU64::new(0),
             sessions_expired: AtomicU64::new(0),
             requests_repeated: AtomicU64::new(0),
+            state_bytes: AtomicU64::new(0),
+            snapshot: AtomicU64::new(0),
+            snapshot_log_bytes: AtomicU64::new(0),
             refused_messages: AtomicU64::new(0),
             paused: AtomicBool::new(false),
             names: Mutex::default(),
@@ -132,6 +150,15 @@ impl Published {
         }
     }
 
+    /// Its state machine and its newest snapshot.
+    pub fn state(&self) -> StateSize {
+        StateSize {
+            bytes: self.state_bytes.load(Ordering::Relaxed),
+            snapshot: Index(self.snapshot.load(Ordering::Relaxed)),
+            log_bytes: self.snapshot_log_bytes.load(Ordering::Relaxed),
+        }
+    }
+
     /// Peer messages dropped because they named another cluster, incarnation or node.
     pub fn refused_messages(&self) -> u64 {
         self.refused_messages.load(Ordering::Relaxed)
@@ -184,6 +211,9 @@ impl Published {
         self.sessions.store(numbers.sessions.open, Ordering::Relaxed);
         self.sessions_expired.store(numbers.sessions.expired, Ordering::Relaxed);
         self.requests_repeated.store(numbers.sessions.repeated, Ordering::Relaxed);
+        self.state_bytes.store(numbers.state.bytes, Ordering::Relaxed);
+        self.snapshot.store(numbers.state.snapshot.0, Ordering::Relaxed);
+        self.snapshot_log_bytes.store(numbers.state.log_bytes, Ordering::Relaxed);
         self.paused.store(numbers.paused, Ordering::Relaxed);
         self.leader.store(numbers.leader.map_or(NOBODY, |id| u64::from(id.0)), Ordering::Relaxed);
         match numbers.leader {

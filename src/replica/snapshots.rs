@@ -6,7 +6,7 @@ use protocol::request::ViewId;
 use protocol::{Entry, Index};
 
 use super::effects::{Completion, Effects, FetchSnapshot, NotTaken, ReplyTo, SnapshotFile, TakeSnapshot, WriteResult};
-use super::{Phase, Replica};
+use super::{Phase, Replica, StateSize};
 use crate::kv::{Contents, Position, Restored};
 use crate::limits;
 use crate::raft::{self, Installed, LogBase};
@@ -57,6 +57,12 @@ impl Snapshots {
     /// As found at boot: `applied` is where `newest` ends, if there is one.
     pub(super) fn new(applied: LogBase, newest: Option<SnapshotFile>) -> Self {
         Self { applied: position_of(applied), newest, ..Self::default() }
+    }
+
+    /// For everybody to see, beside the state's bytes.
+    pub(super) fn size(&self, bytes: u64) -> StateSize {
+        let snapshot = self.newest.map_or(Index(0), |newest| newest.position.id.index);
+        StateSize { bytes, snapshot, log_bytes: self.log_bytes }
     }
 
     pub(super) fn next_deadline(&self) -> Time {

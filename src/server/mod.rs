@@ -20,6 +20,7 @@
 )]
 
 mod admin;
+mod boot;
 mod bulk_worker;
 mod gauges;
 mod io_loop;
@@ -45,20 +46,20 @@ use protocol::format::Member;
 use protocol::reply::NodeStatus;
 use protocol::ClusterId;
 
-use crate::disk::Disk;
 use crate::exit;
-use crate::kv::{Reader, Store};
+use crate::kv::{Position, Reader};
 use crate::limits;
 use crate::logging;
 use crate::mailbox::{link, Parking, ThreadPark};
 use crate::metrics::Metrics;
 use crate::pool::Pool;
 use crate::raft;
-use crate::replica::{self, Completion, Published, Replica};
+use crate::replica::{self, Completion, Published, Replica, SnapshotFile};
+use crate::snapshot::{Snapshots, Summary, Taker};
 use crate::time::Time;
 use crate::wal::{self, Wal};
 use admin::{AdminLoop, Pages};
-use bulk_worker::{BulkWorker, Done, Job};
+use bulk_worker::{BulkWorker, Done, Fetching, Job, Serving, Taking};
 use gauges::Gauges;
 use names::{Found, LookUp, Names};
 use peers::Peers;
@@ -166,7 +167,7 @@ fn start(config: Config, status_as_json: fn(&NodeStatus) -> String) -> Result<Se
     let files = system::raise_file_limit();
     #[cfg(feature = "sabotage")]
     arm_sabotage();
-    let (wal, recovered) = open_wal(&config)?;
+    let boot::Opened { wal, recovered, snapshots, store, snapshot } = boot::open(&config)?;
     let client_listener = listen("clients", config.listen_client)?;
     let peer_listener = listen("peers", config.listen_peer)?;
     let admin_listener = listen_admin(&config)?;
@@ -180,13 +181,25 @@ fn start(config: Config, status_as_json: fn(&NodeStatus) -> String) -> Result<Se
         config.data.display()
     );
     let members = recovered.meta.format.as_ref().map_or(&config.members, |format| &format.members).clone();
-    let store = Store::new();
     let readers = (0..config.io_threads).map(|_| store.reader()).collect();
-    let replica = Replica::new(now, replica_settings(&config, &recovered.meta)?, to_raft(recovered), store);
+    let bulk_reader = store.reader();
+    let taker = Taker { node: config.id, incarnation: recovered.meta.incarnation };
+    let replica = Replica::new(now, replica_settings(&config, &recovered.meta)?, to_raft(recovered, snapshot), store);
     let clients_max = clients_max(files, config.io_threads);
     let wiring = Wiring::new(config, now, replica.published(), clients_max).map_err(cannot_start)?;
-    let parts =
-        Parts { wal, replica, readers, members, client_listener, peer_listener, admin_listener, status_as_json };
+    let parts = Parts {
+        wal,
+        snapshots,
+        taker,
+        replica,
+        readers,
+        bulk_reader,
+        members,
+        client_listener,
+        peer_listener,
+        admin_listener,
+        status_as_json,
+    };
     wiring.spawn(parts).map_err(cannot_start)
 }
 
@@ -202,13 +215,6 @@ fn start_logging(config: &Config) -> Result<(), StartError> {
     logging::exit_on_fatal_signals();
     config.warnings.iter().for_each(|warning| warn!("{warning}"));
     Ok(())
-}
-
-fn open_wal(config: &Config) -> Result<(Wal, wal::Recovered), StartError> {
-    let mut options = wal::Options::new(config.id, system::random().map_err(cannot_start)?);
-    options.segment_bytes = config.segment_bytes;
-    Wal::open(&Disk::real(), &config.data, options)
-        .map_err(|error| StartError { exit_code: error.exit_code(), text: error.to_string() })
 }
 
 fn listen(whom: &str, address: SocketAddr) -> Result<TcpListener, StartError> {
@@ -257,20 +263,20 @@ fn replica_settings(config: &Config, meta: &wal::Meta) -> Result<replica::Settin
         inflight_messages_max: limits::PEER_INFLIGHT_MESSAGES_MAX,
         tail_bytes_max: limits::RAFT_TAIL_BYTES_MAX,
         uncommitted_bytes_max: limits::RAFT_UNCOMMITTED_BYTES_MAX,
-        snapshot_log_bytes_min: u64::MAX,
+        snapshot_log_bytes_min: config.snapshot_log_bytes,
         snapshot_state_percent: limits::SNAPSHOT_STATE_PERCENT,
         snapshot_held_bytes_max: limits::SNAPSHOT_VIEW_BYTES_MAX as u64,
     })
 }
 
 /// What the wal found, in Raft's words: the two rooms do not know each other.
-fn to_raft(found: wal::Recovered) -> replica::Recovered {
+fn to_raft(found: wal::Recovered, snapshot: Option<Summary>) -> replica::Recovered {
     let base = raft::LogBase { id: found.base.id, chain: found.base.chain, log_time: found.base.log_time };
     replica::Recovered {
         format: found.meta.format,
         log: raft::Recovered {
             hard_state: found.meta.hard_state,
-            applied: base,
+            applied: snapshot.map_or(base, |summary| of_position(summary.position)),
             base,
             runs: found.runs.into_iter().map(|(term, first)| raft::TermRun { term, first }).collect(),
             last: found.last,
@@ -278,15 +284,22 @@ fn to_raft(found: wal::Recovered) -> replica::Recovered {
             last_log_time: found.last_log_time,
             tail: found.tail,
         },
-        snapshot: None,
+        snapshot: snapshot.map(|summary| SnapshotFile { position: summary.position, bytes: summary.bytes }),
     }
+}
+
+fn of_position(position: Position) -> raft::LogBase {
+    raft::LogBase { id: position.id, chain: position.chain, log_time: position.log_time }
 }
 
 /// What the threads are given.
 struct Parts {
     wal: Wal,
+    snapshots: Snapshots,
+    taker: Taker,
     replica: Replica,
     readers: Vec<Reader>,
+    bulk_reader: Reader,
     members: Vec<Member>,
     client_listener: TcpListener,
     peer_listener: TcpListener,
@@ -382,9 +395,14 @@ impl Wiring {
             parking: self.names.clone(),
             stop: StopSwitch::new(self.names),
         };
+        let bytes_per_second = self.config.snapshot_bytes_per_second;
         let bulk_worker = BulkWorker {
             reader: parts.wal.reader(),
             preparer: parts.wal.preparer(),
+            snapshots: parts.snapshots,
+            taking: Taking::new(parts.bulk_reader, parts.taker, bytes_per_second),
+            serving: Serving::new(self.bulk_poll.registry().try_clone()?, bytes_per_second),
+            fetching: Fetching::new(self.bulk_poll.registry().try_clone()?),
             jobs: jobs_in,
             done,
             poll: self.bulk_poll,
@@ -424,6 +442,7 @@ impl Wiring {
             done: done_in,
             names: wanted,
             found: found_in,
+            fetch: None,
             stop: StopSwitch::new(self.raft),
             recorder: self.metrics.recorder(),
             gauges: self.gauges.clone(),

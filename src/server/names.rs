@@ -15,6 +15,8 @@ use crate::mailbox::{Parking, Receiver, Sender, ThreadPark};
 pub(super) enum Purpose {
     /// The Raft connection with this peer.
     Peer(NodeId),
+    /// To fetch a snapshot from this peer.
+    Snapshot(NodeId),
 }
 
 /// A name to look up. There is at most one for each peer and purpose at a time.
@@ -84,7 +86,7 @@ mod tests {
         let stop = StopSwitch::new(own.clone());
         let names = Names { wanted: wanted_in, found, sleep, parking: own, stop: stop.clone() };
         let thread = std::thread::spawn(move || names.run());
-        let (good, wrong) = (Purpose::Peer(NodeId(1)), Purpose::Peer(NodeId(2)));
+        let (good, wrong) = (Purpose::Peer(NodeId(1)), Purpose::Snapshot(NodeId(2)));
         wanted.batch().push(LookUp { purpose: wrong, address: "no port".to_owned() });
         wanted.batch().push(LookUp { purpose: good, address: "127.0.0.1:7401".to_owned() });
         wanted.flush();

@@ -18,7 +18,7 @@ use mio::{Interest, Registry, Token};
 use protocol::format::{negotiate, Hello, HelloReply, Member, Purpose, Refusal};
 use protocol::message::Envelope;
 use protocol::reply::Reason;
-use protocol::NodeId;
+use protocol::{ClusterId, NodeId};
 use slab::Slab;
 
 use super::gauges::Gauges;
@@ -49,6 +49,8 @@ pub(super) struct Peers {
     unsent: Vec<usize>,
     /// The listener may have something to accept.
     acceptable: bool,
+    /// Connections that want a snapshot; see [`Peers::take_fetchers`].
+    fetchers: Vec<Fetcher>,
     /// Refusals and failures that were logged: each once.
     said: BTreeSet<String>,
     recorder: Recorder,
@@ -86,6 +88,15 @@ enum Stage {
     Closing,
 }
 
+/// A member's connection that is to fetch a snapshot. It is in no poll; the answer to its HELLO is queued, and what it has
+/// said since may have been read already.
+pub(super) struct Fetcher {
+    /// The member.
+    pub(super) node: NodeId,
+    /// The connection.
+    pub(super) socket: PeerConnection,
+}
+
 /// The first frame of the other side.
 enum Greeting {
     Hello(Hello),
@@ -118,6 +129,7 @@ impl Peers {
             readable: Vec::new(),
             unsent: Vec::new(),
             acceptable: true,
+            fetchers: Vec::new(),
             said: BTreeSet::new(),
             recorder,
             gauges,
@@ -240,6 +252,11 @@ impl Peers {
         if let Some(key) = link.and_then(|link| link.connection) {
             self.close(now, key, replica, "it does not belong to this cluster");
         }
+    }
+
+    /// Connections of members that want a snapshot: they belong to the bulk worker from here on.
+    pub(super) fn take_fetchers(&mut self) -> std::vec::Drain<'_, Fetcher> {
+        self.fetchers.drain(..)
     }
 
     /// When [`Peers::timers`] has something to do.
@@ -374,13 +391,7 @@ impl Peers {
 
     /// The HELLO of a node that has connected.
     fn hello(&mut self, now: Time, key: usize, hello: Hello, replica: &mut Replica) {
-        let refusal = if hello.purpose != Purpose::Peer {
-            Some((Reason::Unsupported, "this port is for peers; clients have another one".to_owned()))
-        } else if let Err(error) = negotiate(&replica.hello(), &hello) {
-            Some((Reason::Version, error.to_string()))
-        } else {
-            replica.admit(&hello).err().map(|refusal| (refusal.reason(), refusal.to_string()))
-        };
+        let refusal = refuse(&hello, replica);
         let socket = &mut self.connections[key].socket;
         note(&mut self.unsent, key);
         if let Some((reason, text)) = refusal {
@@ -391,8 +402,18 @@ impl Peers {
             }
             return;
         }
-        socket.send_hello_reply(&HelloReply::Accepted(replica.hello()));
-        self.up(now, key, hello, replica);
+        socket.send_hello_reply(&HelloReply::Accepted(Hello { purpose: hello.purpose, ..replica.hello() }));
+        match hello.purpose {
+            Purpose::Snapshot => self.hand_over(key, hello.node),
+            _ => self.up(now, key, hello, replica),
+        }
+    }
+
+    /// The connection is to carry a snapshot: out of this thread's poll, into the bulk worker's.
+    fn hand_over(&mut self, key: usize, node: NodeId) {
+        if let Some(socket) = self.take_out(key) {
+            self.fetchers.push(Fetcher { node, socket });
+        }
     }
 
     /// The answer to this node's HELLO.
@@ -460,9 +481,18 @@ impl Peers {
     }
 
     fn drop_connection(&mut self, key: usize) {
-        let mut connection = self.connections.remove(key);
-        if let Err(error) = self.registry.deregister(connection.socket.stream()) {
-            warn!("cannot take a socket out of the poll: {error}");
+        drop(self.take_out(key));
+    }
+
+    /// Forgets a connection; none if its socket cannot be taken out of the poll.
+    fn take_out(&mut self, key: usize) -> Option<PeerConnection> {
+        let mut socket = self.connections.remove(key).socket;
+        match self.registry.deregister(socket.stream()) {
+            Ok(()) => Some(socket),
+            Err(error) => {
+                warn!("cannot take a socket out of the poll: {error}");
+                None
+            }
         }
     }
 
@@ -486,6 +516,22 @@ impl Peers {
             warn!("{text}");
         }
     }
+}
+
+/// Why the node with this HELLO may not connect here.
+fn refuse(hello: &Hello, replica: &Replica) -> Option<(Reason, String)> {
+    let own = replica.hello();
+    if hello.purpose == Purpose::Client {
+        return Some((Reason::Unsupported, "this port is for peers; clients have another one".to_owned()));
+    }
+    if let Err(error) = negotiate(&own, hello) {
+        return Some((Reason::Version, error.to_string()));
+    }
+    if let Err(refusal) = replica.admit(hello) {
+        return Some((refusal.reason(), refusal.to_string()));
+    }
+    let may_fetch = hello.purpose != Purpose::Snapshot || own.cluster != ClusterId(0) && hello.cluster == own.cluster;
+    (!may_fetch).then(|| (Reason::WrongCluster, "only members of a formed cluster fetch its snapshots".to_owned()))
 }
 
 /// Messages of an admitted peer.
@@ -535,7 +581,7 @@ fn take_greeting(connection: &mut Connection) -> Result<Option<Greeting>, String
     greeting.map(Some).map_err(|error| error.to_string())
 }
 
-fn set_options(stream: &TcpStream) -> io::Result<()> {
+pub(super) fn set_options(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     socket2::SockRef::from(stream).set_tcp_user_timeout(Some(Duration::from_millis(limits::PEER_SILENCE_MS)))
 }

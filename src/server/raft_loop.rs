@@ -2,6 +2,8 @@
 //! In each iteration all input of sockets and mailboxes is handed in before timers (C-15); then one place hands on what
 //! follows from it.
 
+mod snapshots;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +23,7 @@ use crate::limits;
 use crate::logging;
 use crate::mailbox::{Batch, Parking, Receiver, Sender};
 use crate::metrics::{Counter, Measure, Recorder};
-use crate::replica::{Completion, Effects, Input, Published, Replica, Request, Stop};
+use crate::replica::{Completion, Effects, FetchSnapshot, Input, Published, Replica, Request, Stop};
 use crate::time::{Span, Time};
 
 /// Readiness of the thread's waker.
@@ -55,6 +57,8 @@ pub(super) struct RaftLoop {
     pub(super) done: Receiver<Vec<Done>>,
     pub(super) names: Sender<Vec<LookUp>>,
     pub(super) found: Receiver<Vec<Found>>,
+    /// A snapshot whose sender's name is being looked up.
+    pub(super) fetch: Option<FetchSnapshot>,
     pub(super) stop: StopSwitch,
     pub(super) recorder: Recorder,
     pub(super) gauges: Arc<Gauges>,
@@ -97,6 +101,7 @@ impl RaftLoop {
             self.replica.set_wall_clock(LogTime(system::wall_clock_ms()));
             events.iter().filter(|event| event.token() != WAKER).for_each(|event| self.peers.ready(event));
             self.peers.read(now, &mut self.replica);
+            self.hand_over_fetchers();
             self.take_requests(now);
             self.take_persisted(now);
             self.take_done(now);
@@ -176,17 +181,23 @@ impl RaftLoop {
             for done in batch.drain(..) {
                 match done {
                     Done::LogRead(read) => self.replica.step(now, Input::LogRead(read)),
+                    Done::Taken(result) => self.replica.step(now, Input::SnapshotTaken(result)),
+                    Done::Fetched(result) => self.replica.step(now, Input::SnapshotFetched(result)),
+                    Done::Served(to, last) => self.replica.step(now, Input::SnapshotServed { to, last }),
                 }
             }
         }
     }
 
     fn take_found(&mut self, now: Time) {
+        let mut all = Vec::new(); // allocates only when there is something
         while let Some(mut batch) = self.found.take() {
-            for Found { purpose, address } in batch.drain(..) {
-                match purpose {
-                    Purpose::Peer(node) => self.peers.resolved(now, node, address),
-                }
+            all.append(&mut batch);
+        }
+        for Found { purpose, address } in all {
+            match purpose {
+                Purpose::Peer(node) => self.peers.resolved(now, node, address),
+                Purpose::Snapshot(node) => self.resolved(now, node, address),
             }
         }
     }
@@ -206,6 +217,7 @@ impl RaftLoop {
                 self.io[usize::from(io_loop)].completions.batch().push(completion);
             }
             self.jobs.batch().extend(effects.read_log.drain(..).map(Job::ReadLog));
+            self.hand_on_snapshots(effects);
             for node in effects.disconnect.drain(..) {
                 self.peers.disconnect(now, node, &mut self.replica);
             }

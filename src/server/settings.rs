@@ -45,6 +45,10 @@ pub struct Config {
     pub credits: u32,
     /// Memory for read buffers of clients.
     pub pool_bytes: usize,
+    /// Bytes of applied entries after which a snapshot is due, at least.
+    pub snapshot_log_bytes: u64,
+    /// Bytes of snapshots written in a second, and as many sent.
+    pub snapshot_bytes_per_second: u64,
     /// What is allowed but unwise; to be logged once logging runs.
     pub warnings: Vec<String>,
 }

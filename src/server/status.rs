@@ -31,6 +31,10 @@ impl StatusSource {
         counters.push(("sessions".to_owned(), sessions.open));
         counters.push(("sessions_expired".to_owned(), sessions.expired));
         counters.push(("requests_repeated".to_owned(), sessions.repeated));
+        let state = published.state();
+        counters.push(("state_bytes".to_owned(), state.bytes));
+        counters.push(("snapshot_index".to_owned(), state.snapshot.0));
+        counters.push(("log_bytes_since_snapshot".to_owned(), state.log_bytes));
         NodeStatus {
             id: self.config.id,
             name: self.config.name.clone(),

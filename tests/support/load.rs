@@ -134,7 +134,12 @@ impl Ledger {
             assert!(!state.contains_key(key), "a write that was refused as not applied is there: {key}");
         }
         for node in 1..cluster.size {
-            assert!(cluster.local_export(node) == first, "nodes 0 and {node} differ");
+            let other = cluster.local_export(node);
+            if other != first {
+                std::fs::write(cluster.dir.join("export-0"), &first).expect("a file");
+                std::fs::write(cluster.dir.join(format!("export-{node}")), &other).expect("a file");
+                panic!("nodes 0 and {node} differ; see export-* in {}", cluster.dir.display());
+            }
         }
     }
 }

@@ -35,6 +35,10 @@ pub(super) fn text(pages: &Pages, now: Time) -> String {
         "Peer messages dropped because they named another cluster, incarnation or node.",
         pages.source.published.refused_messages(),
     );
+    let state = pages.source.published.state();
+    page.gauge("state_bytes", "Keys, values and what waits to be freed.", state.bytes);
+    page.gauge("snapshot_index", "Where the newest snapshot ends; 0 = there is none.", state.snapshot.0);
+    page.gauge("log_bytes_since_snapshot", "Entries applied since the newest snapshot was begun.", state.log_bytes);
     let sessions = pages.source.published.sessions();
     page.gauge("sessions_open", "Open sessions of clients.", sessions.open);
     page.counter("sessions_expired", "Sessions that expired for want of use.", sessions.expired);

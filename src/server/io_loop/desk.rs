@@ -123,7 +123,7 @@ impl Desk {
     pub(super) fn may_take(&self, frame: &[u8]) -> bool {
         match frame.get(KIND_AT).map(|kind| Kind::from_wire(*kind)) {
             Some(Ok(Kind::Write)) => self.credits > 0 && !self.published.paused() && !self.is_full(),
-            Some(Ok(Kind::Get | Kind::Scan)) => self.credits > 0,
+            Some(Ok(Kind::Get | Kind::Scan | Kind::SnapshotTake)) => self.credits > 0,
             _ => true,
         }
     }
@@ -160,7 +160,10 @@ impl Desk {
                 replies::ok(asked.out, header.request);
                 return Taken::Answered;
             }
-            Wire::TakeSnapshot => unreachable!("refused above"),
+            Wire::TakeSnapshot => {
+                let reply_to = self.reply_to(asked.connection, header.request);
+                self.requests.batch().push(Request::TakeSnapshot { reply_to, deadline });
+            }
             Wire::LogLevel(wanted) => {
                 log_level(asked.out, header.request, wanted);
                 return Taken::Answered;
@@ -315,10 +318,7 @@ impl Desk {
             Wire::Scan(scan) if scan.from.len().max(scan.to.len()) > self.live.key_bytes_max() => {
                 Err((Status::TooLarge, Reason::KeyTooLarge, "the range's keys are longer than this server accepts"))
             }
-            Wire::TakeSnapshot => {
-                Err((Status::BadRequest, Reason::Unsupported, "snapshots are not supported by this version"))
-            }
-            Wire::Scan(_) | Wire::CloseView(_) | Wire::Status | Wire::LogLevel(_) => Ok(()),
+            Wire::Scan(_) | Wire::CloseView(_) | Wire::Status | Wire::TakeSnapshot | Wire::LogLevel(_) => Ok(()),
         }
     }
 

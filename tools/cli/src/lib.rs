@@ -18,6 +18,7 @@ mod outcome;
 mod output;
 mod report;
 mod scan;
+mod snapshot;
 mod status;
 mod table;
 mod text;
@@ -32,6 +33,7 @@ use protocol::reply::Effect;
 
 pub use args::{ClientCommand, Globals, Output};
 use report::Report;
+pub use snapshot::TakeArgs;
 use verbs::Verb;
 
 /// The local cluster of `raftkv dev`, as large as one can be.
@@ -58,6 +60,12 @@ pub fn status_as_json(status: &protocol::reply::NodeStatus) -> String {
 /// Runs one client command. `whole` is the complete command line of the binary; `completion` needs it.
 pub fn run(command: ClientCommand, globals: &Globals, whole: clap::Command) -> ExitCode {
     dispatch(command, globals, whole).unwrap_or_else(|report| report.show(globals.output))
+}
+
+/// Lets a node take a snapshot of its state.
+pub fn take_snapshot(arguments: &TakeArgs, globals: &Globals) -> ExitCode {
+    let taken = connect(globals).and_then(|mut client| snapshot::take(&mut client, globals, arguments));
+    taken.unwrap_or_else(|report| report.show(globals.output))
 }
 
 fn dispatch(command: ClientCommand, globals: &Globals, mut whole: clap::Command) -> Result<ExitCode, Report> {
