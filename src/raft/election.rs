@@ -17,7 +17,7 @@ const RETRIES: u32 = 3;
 const GRANT_POSTPONES: Span = Span::millis(50);
 
 /// Timers of everyone but the leader.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Timers {
     /// The ordinary, randomised election timeout.
     pub(super) election: Time,

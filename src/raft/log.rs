@@ -10,7 +10,7 @@ use crate::time::Time;
 /// Invariants: `tail` holds consecutive entries that end at `last`; `runs` covers `(base, last]` with ascending terms;
 /// `durable <= handed <= last`; every entry above both `durable` and `base` is in `tail`. `durable` is below `base` while the
 /// Base of a log that was restarted is not durable.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Log {
     base: LogBase,
     runs: Vec<TermRun>,
@@ -33,7 +33,7 @@ pub(super) struct Log {
 }
 
 /// What an append under way will make durable: `first..=last`, cut by later overwrites; empty if `last < first`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct InFlight {
     sequence: AppendSequence,
     first: Index,

@@ -43,7 +43,7 @@ const APPLY_BYTES_MAX: usize = 1024 * 1024;
 const TERM_JUMP_MAX: u64 = 1 << 32;
 
 /// One node's consensus.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Raft {
     settings: Settings,
     /// The voters without this node.
@@ -86,7 +86,7 @@ pub struct Raft {
 }
 
 /// What a node is, with what only that role has.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Role {
     /// Follows a leader, or waits for one.
     Follower(Follower),
@@ -99,7 +99,7 @@ pub enum Role {
 }
 
 /// A follower's marks.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Follower {
     leader: Option<NodeId>,
     /// When the leader was last heard.
@@ -115,7 +115,7 @@ pub struct Follower {
 }
 
 /// The answers to a campaign.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Campaign {
     answers: Vec<(NodeId, bool)>,
     /// A candidate asks those that have not answered again at this time.
@@ -123,7 +123,7 @@ pub struct Campaign {
 }
 
 /// What a leader knows.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Leader {
     peers: Vec<Progress>,
     /// The current round (C-12).

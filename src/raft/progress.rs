@@ -7,7 +7,7 @@ use protocol::{Chain, Entry, EntryId, Index, NodeId, Round};
 use crate::time::Time;
 
 /// One follower. Invariant: `matched < next`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Progress {
     pub(super) id: NodeId,
     /// The highest entry known to be durable there and equal to the leader's.
@@ -34,7 +34,7 @@ pub(super) struct Progress {
 }
 
 /// How the leader sends (etcd calls these probe and replicate).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum State {
     /// Where the logs agree is not known: one checked AppendEntries at a time, repeated with each heartbeat (C-12).
     Probe {
@@ -56,7 +56,7 @@ pub(super) enum State {
 }
 
 /// What was sent and is not acknowledged: the last index and the bytes of each message.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Window {
     messages: VecDeque<(Index, usize)>,
     bytes: usize,

@@ -20,7 +20,7 @@ pub(super) enum Reader {
 }
 
 /// A leader's reads. Each waits for the confirmation of a round that *began after it arrived* (C-18).
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Reads {
     /// Arrived since the last round began.
     pub(super) arrived: Vec<Reader>,
@@ -29,7 +29,7 @@ pub(super) struct Reads {
 }
 
 /// A follower's reads: it asks the leader for the index.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Forwarded {
     /// Arrived since the leader was last asked.
     pub(super) arrived: Vec<u64>,
@@ -41,7 +41,7 @@ pub(super) struct Forwarded {
 
 /// Reads that arrived together. Every question was asked after they had arrived, so the answer to any of them will do:
 /// where a round trip takes longer than the patience, it is always an older question's answer that comes.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Asked {
     /// The context of each time it was asked; none is ever used again.
     contexts: Vec<u64>,

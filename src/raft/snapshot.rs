@@ -13,7 +13,7 @@ use crate::limits;
 use crate::time::{Span, Time};
 
 /// What this node has, and what it is fetching.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Snapshots {
     /// Where the node's durable snapshots end, oldest first: the newest, and those before it at or behind which the log may
     /// still be cut off. At most [`limits::SNAPSHOTS_HELD_MAX`].
@@ -24,7 +24,7 @@ pub(super) struct Snapshots {
 }
 
 /// A fetch, and the pause behind one that failed.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Fetch {
     running: bool,
     /// What the driver is to be told.
