@@ -275,7 +275,7 @@ impl World {
 
     fn step(&mut self, id: usize, later: Span, input: Input) -> Result<(), String> {
         let node = self.node(id);
-        node.clock = node.clock + later;
+        node.clock += later;
         node.raft.step(node.clock, input);
         self.settle(id)
     }
