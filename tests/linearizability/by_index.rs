@@ -57,7 +57,7 @@ fn answered_entries(history: &History, log: &Log) -> Result<BTreeMap<u64, usize>
 /// if any way fits the real time, this one does.
 fn unanswered_entries(history: &History, log: &Log, owners: &mut BTreeMap<u64, usize>) -> Result<(), String> {
     let mut unknown: BTreeMap<&Action, Vec<usize>> = BTreeMap::new();
-    for (number, operation) in history.operations.iter().enumerate().rev() {
+    for (number, operation) in history.by_begin().into_iter().rev() {
         if operation.end == End::Unknown {
             unknown.entry(&operation.action).or_default().push(number);
         }
@@ -90,9 +90,10 @@ fn real_time(history: &History, owners: &BTreeMap<u64, usize>) -> Result<(), Str
     ends.sort_unstable();
     let mut ends = ends.into_iter().peekable();
     let mut floor: Option<(Position, usize)> = None;
-    for (operation, position) in history.operations.iter().zip(positions) {
-        while let Some((_, ended, number)) = ends.next_if(|(at, ..)| *at < operation.begin) {
-            floor = floor.max(Some((ended, number)));
+    for (number, operation) in history.by_begin() {
+        let position = positions[number];
+        while let Some((_, ended, before)) = ends.next_if(|(at, ..)| *at < operation.begin) {
+            floor = floor.max(Some((ended, before)));
         }
         // A page of an older view answers for the view's moment, not for its own.
         let bound = !matches!(operation.action, Action::Page { view: Some(_), .. });

@@ -85,8 +85,10 @@ pub fn generate(seed: u64, shape: &Shape) -> Generated {
             Client::Idle => Client::Asked(history.begin(number as u32, action(&mut random, shape, index))),
             // Whoever is not executed, or never told, asks something else.
             Client::Asked(operation) if random.below(1000) < shape.lost => {
-                if random.below(2) == 0 {
-                    history.not_executed(operation);
+                match random.below(3) {
+                    0 => history.not_executed(operation),
+                    1 => history.asked_again(operation),
+                    _ => {}
                 }
                 Client::Idle
             }

@@ -1,5 +1,6 @@
 //! What clients asked and were told, and when: all that the two linearizability checkers share.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -16,9 +17,10 @@ pub struct Text(Arc<[u8]>);
 /// When something happened. Only the order counts; no two events of a history share a moment.
 pub type Moment = u64;
 
-/// Operations in the order in which they began.
+/// The operations of all clients.
 #[derive(Clone, Debug, Default)]
 pub struct History {
+    /// In the order in which they began; those that were asked again later stand behind.
     pub operations: Vec<Operation>,
     events: Moment,
 }
@@ -145,6 +147,20 @@ impl History {
         self.operations.len() - 1
     }
 
+    /// A client asks again, after an unknown end, what may be executed each time it is asked. Which of them is executed when
+    /// nobody knows, so the new one begins with the old one.
+    pub fn asked_again(&mut self, operation: usize) {
+        let again = Operation { end: End::Unknown, ..self.operations[operation].clone() };
+        self.operations.push(again);
+    }
+
+    /// The operations with their numbers, in the order in which they began.
+    pub fn by_begin(&self) -> Vec<(usize, &Operation)> {
+        let mut operations: Vec<_> = self.operations.iter().enumerate().collect();
+        operations.sort_by_key(|(_, operation)| operation.begin);
+        operations
+    }
+
     /// It is answered; an operation that never is stays unknown.
     pub fn answered(&mut self, operation: usize, index: Option<u64>, answer: Answer) {
         self.events += 1;
@@ -154,6 +170,29 @@ impl History {
     /// Its client is told that it was not executed.
     pub fn not_executed(&mut self, operation: usize) {
         self.operations[operation].end = End::NotExecuted;
+    }
+
+    /// Its beginning, up to where some key is named by `per_key` operations. What had not ended by then has an unknown end.
+    pub fn up_to(&self, per_key: usize) -> History {
+        let mut counts: BTreeMap<&Key, usize> = BTreeMap::new();
+        let mut operations: Vec<Operation> = Vec::new();
+        let mut end = Moment::MAX;
+        for (_, operation) in self.by_begin() {
+            for key in operation.action.keys() {
+                *counts.entry(key).or_default() += 1;
+            }
+            if operation.action.keys().iter().any(|key| counts[key] > per_key) {
+                end = operation.begin;
+                break;
+            }
+            operations.push(operation.clone());
+        }
+        for operation in &mut operations {
+            if operation.ended().is_some_and(|at| at > end) {
+                operation.end = End::Unknown;
+            }
+        }
+        History { operations, events: self.events }
     }
 }
 

@@ -88,6 +88,9 @@ fn both_accept_what_was_executed_in_order() {
             panic!("seed {seed}: {text}\n{history:#?}\n{log:#?}");
         }
         assert_eq!(wgl::check(&history, STEPS_MAX), Verdict::Linearizable, "seed {seed}: {history:#?}");
+        let beginning = history.up_to(8);
+        assert!(beginning.operations.len() < history.operations.len(), "five keys are named more often");
+        assert_eq!(wgl::check(&beginning, STEPS_MAX), Verdict::Linearizable, "seed {seed}: {beginning:#?}");
         for operation in &history.operations {
             seen[match operation.end {
                 End::Answered { .. } => 0,

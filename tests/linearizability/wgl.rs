@@ -97,9 +97,13 @@ fn refusal(state: &State, action: &Action) -> Option<Option<Answer>> {
 fn sum(held: Option<&Cell>, by: i64) -> Option<i64> {
     let number = match held {
         None => 0,
-        Some(held) => std::str::from_utf8(&held.value).ok()?.parse::<i64>().ok()?,
+        Some(held) => number(&held.value)?,
     };
     number.checked_add(by)
+}
+
+fn number(value: &Value) -> Option<i64> {
+    std::str::from_utf8(value).ok()?.parse().ok()
 }
 
 fn write(state: &State, action: &Action, index: Option<u64>, answer: Option<&Answer>) -> Option<State> {
@@ -185,17 +189,45 @@ fn parts(history: &History) -> Vec<Vec<&Operation>> {
     parts.into_values().collect()
 }
 
+/// The values that somebody was told; none where a value can matter without being told.
+fn values_seen<'a>(part: &[&'a Operation]) -> Option<BTreeSet<&'a Value>> {
+    let by_value = |action: &Action| matches!(action, Action::Append { .. } | Action::Replace { .. });
+    if part.iter().any(|operation| by_value(&operation.action)) {
+        return None;
+    }
+    let told = |operation: &&'a Operation| match &operation.end {
+        End::Answered { answer: Answer::Found(found), .. } => Some(&found.value),
+        _ => None,
+    };
+    Some(part.iter().filter_map(told).collect())
+}
+
+/// Writes of values that nobody was told, and that are no numbers, are alike: all that can matter is that the key exists.
+fn without_unseen_value(action: &Action, seen: Option<&BTreeSet<&Value>>) -> Action {
+    let mut action = action.clone();
+    if let (Action::Put { value, .. } | Action::Update { value, .. }, Some(seen)) = (&mut action, seen) {
+        if !seen.contains(value) && number(value).is_none() {
+            *value = Value::from("\0 not seen by anybody");
+        }
+    }
+    action
+}
+
 /// The search through one part.
 struct Search<'a> {
     /// Answered operations, by the moment of their end.
     answered: Vec<Call<'a>>,
-    unknown: Vec<Call<'a>>,
+    /// Operations with an unknown end: equal ones together, each time by the moment of their begin.
+    unknown: Vec<Vec<(Moment, usize)>>,
+    actions: Vec<Action>,
     /// For each answered operation: those that had begun before its end and ended no earlier; itself first.
     open: Vec<Vec<usize>>,
     /// Where it has been: with which sets of unknown operations used.
     been: BTreeMap<Place, Vec<Rc<Used>>>,
     /// The farthest place.
     best: Option<Place>,
+    /// Operations tried so far.
+    steps: usize,
 }
 
 struct Call<'a> {
@@ -203,6 +235,19 @@ struct Call<'a> {
     index: Option<u64>,
     answer: Option<&'a Answer>,
     end: Moment,
+}
+
+impl Place {
+    /// The place behind an answered operation that leads to `state`.
+    fn behind(&self, position: usize, state: Rc<State>) -> Place {
+        let mut place = Place { state, ..self.clone() };
+        let ahead = Rc::make_mut(&mut place.ahead);
+        ahead.insert(position);
+        while ahead.remove(&place.next) {
+            place.next += 1;
+        }
+        place
+    }
 }
 
 impl Call<'_> {
@@ -227,63 +272,69 @@ struct Place {
     state: Rc<State>,
 }
 
-/// One operation that may be next.
-#[derive(Clone, Copy)]
-enum Candidate {
-    Answered(usize),
-    Unknown(usize),
+/// A place on the way that is being tried, with what is left to try from there.
+struct Stage {
+    place: Place,
+    /// The last one first.
+    left: Vec<(Place, Rc<Used>)>,
+    /// What some number of unknown operations in a row makes of the place. One more is taken when nothing else is left.
+    unknown: Vec<(Rc<State>, Rc<Used>)>,
 }
 
 impl<'a> Search<'a> {
     fn new(part: &[&'a Operation]) -> Self {
-        let (mut answered, mut unknown) = (Vec::new(), Vec::new());
+        let (mut answered, mut actions) = (Vec::new(), Vec::new());
+        let mut unknown: BTreeMap<Action, Vec<(Moment, usize)>> = BTreeMap::new();
+        let seen = values_seen(part);
         for operation in part {
             match &operation.end {
                 End::Answered { at, index, answer } => {
                     answered.push(Call { operation, index: *index, answer: Some(answer), end: *at });
                 }
-                _ => unknown.push(Call { operation, index: None, answer: None, end: Moment::MAX }),
+                _ => {
+                    let action = without_unseen_value(&operation.action, seen.as_ref());
+                    unknown.entry(action.clone()).or_default().push((operation.begin, actions.len()));
+                    actions.push(action);
+                }
             }
         }
+        let mut unknown: Vec<_> = unknown.into_values().collect();
+        unknown.iter_mut().for_each(|equal| equal.sort_unstable());
         answered.sort_by_key(|call| call.end);
         let open_at = |position: usize| {
             let end = answered[position].end;
             (position..answered.len()).filter(|later| answered[*later].operation.begin < end).collect()
         };
         let open = (0..answered.len()).map(open_at).collect();
-        Self { answered, unknown, open, been: BTreeMap::new(), best: None }
+        Self { answered, unknown, actions, open, been: BTreeMap::new(), best: None, steps: 0 }
     }
 
-    /// Depth first; every place with what it has still to try.
+    /// Depth first.
     fn run(mut self, steps_max: usize) -> Verdict {
-        let start = Place { next: 0, ahead: Rc::default(), state: Rc::default() };
-        let mut path: Vec<(Place, Rc<Used>, Vec<Candidate>)> = Vec::new();
-        self.enter(&mut path, start, Rc::default());
-        let mut steps = 0;
+        let mut path: Vec<Stage> = Vec::new();
+        self.enter(&mut path, Place { next: 0, ahead: Rc::default(), state: Rc::default() }, Rc::default());
         loop {
-            let Some((place, used, candidates)) = path.last_mut() else {
+            let Some(stage) = path.last_mut() else {
                 return Verdict::Not(self.how_far());
             };
-            if place.next == self.answered.len() {
+            if stage.place.next == self.answered.len() {
                 return Verdict::Linearizable;
             }
-            let Some(candidate) = candidates.pop() else {
-                path.pop();
-                continue;
-            };
-            steps += 1;
-            if steps > steps_max {
+            if self.steps > steps_max {
                 return Verdict::Undecided;
             }
-            let (place, used) = (place.clone(), used.clone());
-            if let Some((place, used)) = self.take(&place, &used, candidate) {
+            if let Some((place, used)) = stage.left.pop() {
                 self.enter(&mut path, place, used);
+            } else if stage.unknown.is_empty() {
+                path.pop();
+            } else {
+                self.one_more_unknown(stage);
             }
         }
     }
 
     /// Goes on from a place, unless that was tried before with no more used.
-    fn enter(&mut self, path: &mut Vec<(Place, Rc<Used>, Vec<Candidate>)>, place: Place, used: Rc<Used>) {
+    fn enter(&mut self, path: &mut Vec<Stage>, place: Place, used: Rc<Used>) {
         let been = self.been.entry(place.clone()).or_default();
         if been.iter().any(|earlier| earlier.is_subset(&used)) {
             return;
@@ -292,57 +343,78 @@ impl<'a> Search<'a> {
         if self.best.as_ref().is_none_or(|best| best.next < place.next) {
             self.best = Some(place.clone());
         }
-        let candidates = self.candidates(&place, &used);
-        path.push((place, used, candidates));
+        let mut left = Vec::new();
+        let alone = self.answered_next(&place, &place.state, &used, &mut left);
+        left.reverse();
+        let unknown = if alone { Vec::new() } else { vec![(place.state.clone(), used.clone())] };
+        path.push(Stage { place, left, unknown });
     }
 
-    /// What may be next, the last one to be tried first. One that only looks, and sees what it was answered without telling
-    /// more of it, can be taken at once and alone: whatever order explains the rest explains it with this one in front, too.
-    fn candidates(&self, place: &Place, used: &Used) -> Vec<Candidate> {
-        let Some(open) = self.open.get(place.next) else { return Vec::new() };
-        let open = open.iter().copied().filter(|position| !place.ahead.contains(position));
-        let mut answered = Vec::new();
-        for position in open {
+    /// Where the answered operations that may be next lead, if the state before them is `state`. One that only looks, and sees
+    /// what it was answered without telling more of it, is taken at once and alone, which the answer says: whatever order
+    /// explains the rest explains it with this one in front, too.
+    fn answered_next(
+        &mut self,
+        place: &Place,
+        state: &Rc<State>,
+        used: &Rc<Used>,
+        left: &mut Vec<(Place, Rc<Used>)>,
+    ) -> bool {
+        let Some(open) = self.open.get(place.next) else { return true };
+        for position in open.iter().copied().filter(|position| !place.ahead.contains(position)) {
+            self.steps += 1;
             let call = &self.answered[position];
-            match step(&place.state, &call.operation.action, call.index, call.answer) {
-                Some(state) if call.only_looks() && state == *place.state => {
-                    return vec![Candidate::Answered(position)];
-                }
-                Some(_) => answered.push(Candidate::Answered(position)),
-                None => {}
+            let Some(after) = step(state, &call.operation.action, call.index, call.answer) else { continue };
+            let same = after == **state;
+            let state = if same { state.clone() } else { Rc::new(after) };
+            let next = (place.behind(position, state), used.clone());
+            if same && call.only_looks() {
+                left.clear();
+                left.push(next);
+                return true;
             }
+            left.push(next);
         }
-        let end = self.answered[place.next].end;
-        let begun = |number: &usize| self.unknown[*number].operation.begin < end && !used.contains(number);
-        let unknown = (0..self.unknown.len()).filter(begun).map(Candidate::Unknown);
-        unknown.chain(answered.into_iter().rev()).collect()
+        false
     }
 
-    fn take(&self, place: &Place, used: &Rc<Used>, candidate: Candidate) -> Option<(Place, Rc<Used>)> {
-        let mut place = place.clone();
-        match candidate {
-            Candidate::Unknown(number) => {
-                let call = &self.unknown[number];
-                let state = step(&place.state, &call.operation.action, None, None)?;
-                let mut used = Used::clone(used);
+    /// Takes one more unknown operation than before, each that may be next, and then an answered one. Ways to the same state
+    /// that use no less are left out.
+    fn one_more_unknown(&mut self, stage: &mut Stage) {
+        let end = self.answered[stage.place.next].end;
+        let mut reached: BTreeMap<State, Vec<Rc<Used>>> = BTreeMap::new();
+        for (state, used) in std::mem::take(&mut stage.unknown) {
+            for equal in &self.unknown {
+                // Of equal ones, the earliest that is left can do whatever the others can.
+                let first = equal.iter().find(|(_, number)| !used.contains(number));
+                let Some((_, number)) = first.copied().filter(|(begin, _)| *begin < end) else { continue };
+                self.steps += 1;
+                let Some(after) = step(&state, &self.actions[number], None, None) else { continue };
+                let sets = reached.entry(after).or_default();
+                let mut used = Used::clone(&used);
                 used.insert(number);
-                place.state = Rc::new(state);
-                Some((place, Rc::new(used)))
-            }
-            Candidate::Answered(position) => {
-                let call = &self.answered[position];
-                let state = step(&place.state, &call.operation.action, call.index, call.answer)?;
-                if state != *place.state {
-                    place.state = Rc::new(state);
+                if !sets.iter().any(|earlier| earlier.is_subset(&used)) {
+                    sets.push(Rc::new(used));
                 }
-                let ahead = Rc::make_mut(&mut place.ahead);
-                ahead.insert(position);
-                while ahead.remove(&place.next) {
-                    place.next += 1;
-                }
-                Some((place, used.clone()))
             }
         }
+        let mut left = Vec::new();
+        for (state, sets) in reached {
+            let state = Rc::new(state);
+            for used in sets {
+                let before = self.been.entry(Place { state: state.clone(), ..stage.place.clone() }).or_default();
+                if before.iter().any(|earlier| earlier.is_subset(&used)) {
+                    continue;
+                }
+                before.push(used.clone());
+                let mut next = Vec::new();
+                self.answered_next(&stage.place, &state, &used, &mut next);
+                left.append(&mut next);
+                stage.unknown.push((state.clone(), used));
+            }
+        }
+        left.reverse();
+        stage.left = left;
     }
 
     fn how_far(&self) -> String {

@@ -92,6 +92,7 @@ impl World {
 
     pub fn check_the_end(&mut self) {
         self.oracle.check_never();
+        self.oracle.check_history();
         let all: Vec<(Vec<u8>, u64)> =
             self.oracle.model.all().map(|(key, stored)| (key.clone(), stored.revision)).collect();
         for node in &self.nodes {

@@ -11,12 +11,14 @@ use protocol::request::{ReadMode, Request, RequestHeader, Scan, ViewId};
 use protocol::{split, RequestId, SessionId};
 use raftkv::kv::{self, Outcome};
 
+use crate::history::Action as Recorded;
 use crate::io_loop::FRAME_BYTES_MAX;
 use crate::model::Stored;
 use crate::node::client_address;
 use crate::oracle::{violated, Oracle};
 use crate::profile::Profile;
 use crate::random::Random;
+use crate::recorder;
 
 /// What a client wants done on its wires.
 #[derive(Debug)]
@@ -72,6 +74,11 @@ struct Operation {
     floor: u64,
     /// For the second and later pages of a scan.
     view: Option<ViewId>,
+    /// Its number in the recorded history.
+    recorded: usize,
+    /// It may be executed more than once; whether it was sent.
+    repeatable: bool,
+    sent: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,7 +134,7 @@ impl Client {
         self.act(None, oracle, wires);
         while let Some((page, endpoint)) = self.next_pages.pop() {
             self.tokens += 1;
-            self.start(now, mood, page, Some(endpoint));
+            self.start(now, mood, page, Some(endpoint), oracle);
             self.act(None, oracle, wires);
         }
         if mood != Mood::Done && now >= self.next_operation {
@@ -191,18 +198,27 @@ impl Client {
         if verb == Verb::Scan {
             key.clear();
         }
-        let operation = Operation { verb, key, value, floor: oracle.floor(), view: None };
-        self.start(now, mood, operation, None);
+        let operation = Operation { key, value, floor: oracle.floor(), ..Operation::of(verb) };
+        self.start(now, mood, operation, None, oracle);
         self.act(None, oracle, wires);
     }
 
-    fn start(&mut self, now: Time, mood: Mood, operation: Operation, only: Option<EndpointId>) {
+    fn start(
+        &mut self,
+        now: Time,
+        mood: Mood,
+        mut operation: Operation,
+        only: Option<EndpointId>,
+        oracle: &mut Oracle,
+    ) {
         let token = Token(self.tokens);
         let kind = match operation.verb {
             Verb::Get | Verb::Scan => Kind::Read,
             Verb::Update if self.random.chance(300) => Kind::Repeatable,
             _ => Kind::Write,
         };
+        operation.recorded = oracle.recorder.asked(self.number, operation.action());
+        operation.repeatable = kind == Kind::Repeatable;
         self.operations.insert(token, operation);
         let patience = if mood == Mood::Patient { 5_000_000_000 } else { self.profile.patience.0 };
         let deadline = Time(now.0 + self.random.between(patience / 4, patience));
@@ -229,7 +245,11 @@ impl Client {
                 Action::Send { connection, request, token, number, deadline_ms } => {
                     let sent = self.sent.entry(connection).or_insert((request, 0));
                     *sent = (request, sent.1 + 1);
-                    let frame = self.operations[&token].encode(request, number, deadline_ms);
+                    let operation = self.operations.get_mut(&token).expect("it is under way");
+                    if std::mem::replace(&mut operation.sent, true) && operation.repeatable {
+                        oracle.recorder.asked_again(operation.recorded);
+                    }
+                    let frame = operation.encode(request, number, deadline_ms);
                     wires.push(Wire::Send { connection, frame });
                 }
                 Action::Done { token, end } => {
@@ -259,6 +279,7 @@ impl Client {
             Status::Unknown => self.tally.unknown += 1,
             Status::NotExecuted | Status::Redirect => {
                 self.tally.not_executed += 1;
+                oracle.recorder.not_executed(operation.recorded);
                 if matches!(operation.verb, Verb::Put | Verb::Update) {
                     oracle.never(operation.value.clone());
                 }
@@ -277,6 +298,7 @@ impl Client {
         let index = reply.header.revision.0;
         let write = !matches!(operation.verb, Verb::Get | Verb::Scan);
         oracle.answered(node, index, operation.floor, write);
+        oracle.recorder.answered(operation.recorded, reply);
         match operation.verb {
             Verb::Get => operation.check_read(node, reply, oracle),
             Verb::Scan => {
@@ -292,6 +314,24 @@ impl Client {
 }
 
 impl Operation {
+    fn of(verb: Verb) -> Self {
+        let (key, value, view) = (Vec::new(), Vec::new(), None);
+        Self { verb, key, value, floor: 0, view, recorded: 0, repeatable: false, sent: false }
+    }
+
+    /// As the checkers know it.
+    fn action(&self) -> Recorded {
+        match self.verb {
+            Verb::Get => Recorded::Get { key: self.key[..].into() },
+            Verb::Scan => {
+                // A later page shows the revision of its view, which is its floor.
+                let view = self.view.map(|_| self.floor);
+                Recorded::Page { from: self.key[..].into(), limit: PAGE as usize, view }
+            }
+            _ => recorder::action(&self.command()).expect("it is about keys"),
+        }
+    }
+
     fn command(&self) -> Command<'_> {
         let (key, value) = (&self.key[..], &self.value[..]);
         match self.verb {
@@ -392,7 +432,7 @@ impl Operation {
         }
         let (view, key) = view.zip(next)?;
         // Its answer is about the view's moment, not about the moment it is asked.
-        Some(Operation { verb: Verb::Scan, key, value: Vec::new(), floor: revision.0, view: Some(view) })
+        Some(Operation { key, floor: revision.0, view: Some(view), ..Operation::of(Verb::Scan) })
     }
 }
 

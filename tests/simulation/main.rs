@@ -12,8 +12,13 @@
 //! That it can fail is shown by the hunt (`hunt.rs`, `tools/long bugs`): deliberate bugs that it has to find.
 
 mod bulk;
+#[path = "../linearizability/by_index.rs"]
+mod by_index;
 mod checks;
 mod clients;
+#[path = "../linearizability/history.rs"]
+#[allow(dead_code, reason = "histories of other systems have more kinds of operations")]
+mod history;
 mod io_loop;
 mod model;
 mod nemesis;
@@ -25,9 +30,12 @@ mod profile;
 mod promises;
 mod queue;
 mod random;
+mod recorder;
 mod runs;
 mod trace;
 mod transfers;
+#[path = "../linearizability/wgl.rs"]
+mod wgl;
 mod wires;
 mod world;
 

@@ -10,6 +10,7 @@ use raftkv::raft::{self, Raft};
 
 use crate::model::Model;
 use crate::promises::persisted_up_to;
+use crate::recorder::{executed, Recorder};
 
 /// Ends the run: an invariant does not hold.
 #[track_caller]
@@ -22,6 +23,7 @@ pub struct Oracle {
     /// Index 1 is at 0.
     committed: Vec<Committed>,
     pub model: Model,
+    pub recorder: Recorder,
     leaders: BTreeMap<u64, u32>,
     votes: BTreeMap<(u32, u64), NodeId>,
     seen: BTreeMap<u32, Seen>,
@@ -258,6 +260,15 @@ impl Oracle {
                 violated("C-23: 503 means never", 0, String::from_utf8_lossy(value));
             }
         }
+    }
+
+    /// At the end: what clients were told is linearizable.
+    pub fn check_history(&self) {
+        let done = self.committed.iter().filter_map(|committed| {
+            let index = committed.entry.header.id.index.0;
+            Some((index, executed(&committed.entry, self.model.reply(index)?)?))
+        });
+        self.recorder.check(&done.collect());
     }
 
     fn vote(votes: &mut BTreeMap<(u32, u64), NodeId>, node: u32, term: u64, candidate: NodeId) {

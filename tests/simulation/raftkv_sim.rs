@@ -6,8 +6,13 @@
 )]
 
 mod bulk;
+#[path = "../linearizability/by_index.rs"]
+mod by_index;
 mod checks;
 mod clients;
+#[path = "../linearizability/history.rs"]
+#[allow(dead_code, reason = "histories of other systems have more kinds of operations")]
+mod history;
 #[cfg(feature = "sabotage")]
 mod hunt;
 mod io_loop;
@@ -21,9 +26,12 @@ mod profile;
 mod promises;
 mod queue;
 mod random;
+mod recorder;
 mod runs;
 mod trace;
 mod transfers;
+#[path = "../linearizability/wgl.rs"]
+mod wgl;
 mod wires;
 mod world;
 
