@@ -101,6 +101,11 @@ pub const LOG_LINES_QUEUED_MAX: usize = 8 * 1024;
 pub const LOG_SHORT_LINE_BYTES: usize = 480;
 /// How far the logging thread stands back behind others where processors are scarce (`nice`): a third of their share.
 pub const LOG_NICENESS: i32 = 5;
+/// Longest last words of a process, in bytes: what a pipe takes whole or not at all (PIPE_BUF).
+pub const LAST_WORDS_BYTES_MAX: usize = 4 * 1024;
+/// How long a flush of the log may take while its sinks make progress, in milliseconds: a full queue of the longest lines is
+/// 32 MiB, which a disk takes in less.
+pub const LOG_FLUSH_MS_MAX: u64 = 2_000;
 /// Where a message is cut, in bytes.
 pub const LOG_MESSAGE_BYTES_MAX: usize = 4 * 1024;
 /// Where the name of a thread, logger, module or file is cut, in bytes; its length is one byte.
@@ -119,6 +124,9 @@ pub const LOG_SINKS_MAX: usize = 8;
 pub const LOG_FILES_KEPT: usize = 8;
 /// Most rotated files that can be asked for: they are listed at each rotation.
 pub const LOG_FILES_KEPT_MAX: usize = 1_000;
+/// Highest number of a rotated file: below what could be a date (20261123), so that files which others named by one are not
+/// taken for ours.
+pub const LOG_FILE_NUMBER_MAX: u64 = 9_999_999;
 /// Size at which a log's file is rotated; the default is the one of a file that names none.
 pub const LOG_ROTATE_BYTES: SizeLimits = SizeLimits { min: 4 << 10, default: 64 << 20, max: 1 << 40 };
 /// Directives of a filter, and their bytes; also of one that a client sends.

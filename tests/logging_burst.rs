@@ -31,13 +31,18 @@ struct Serve {
 fn main() {
     match std::env::var("LOGGING_TEST").ok().as_deref() {
         Some("serve") => serve(),
-        Some("stuck") => log_where_nobody_reads(),
+        Some(end) if end.starts_with("stuck") => log_where_nobody_reads(end),
         Some(end) => log_and_die(end),
         None => {
             for end in ["panic", "abort", "fault", "killed", "exit", "synchronous"] {
                 what_was_logged_before_the_end_is_written(end);
             }
-            a_reader_that_does_not_read_holds_nobody_up();
+            for end in ["repeated-panic", "repeated-fault", "repeated-killed", "repeated-exit"] {
+                what_repeated_before_the_end_is_counted(end);
+            }
+            for (end, code) in [("stuck", 9), ("stuck-panic", 70), ("stuck-at-once", 74)] {
+                a_reader_that_does_not_read_holds_nobody_up(end, code);
+            }
             a_burst_fails_no_put();
         }
     }
@@ -59,7 +64,12 @@ fn log_and_die(end: &str) {
     logging::start(options).expect("it starts");
     logging::exit_on_panic();
     logging::exit_on_fatal_signals();
+    let (end, repeats) = match end.strip_prefix("repeated-") {
+        Some(end) => (end, true),
+        None => (end, false),
+    };
     for n in 1..=LAST_LINES {
+        let n = if repeats { LAST_LINES } else { n };
         info!("last words, number {n}");
     }
     match end {
@@ -73,23 +83,33 @@ fn log_and_die(end: &str) {
     }
 }
 
-fn log_where_nobody_reads() {
+fn log_where_nobody_reads(end: &str) {
+    logging::exit_on_panic();
     logging::start(Options::default()).expect("it starts");
     (0..100_000).for_each(|n| info!("line {n} into a full pipe"));
     let dropped = logging::dropped();
     println!("{dropped}");
-    logging::end_process(9);
+    match end {
+        "stuck-panic" => panic!("on purpose"),
+        // As the log does when a sync has failed (C-6).
+        "stuck-at-once" => {
+            logging::say(format_args!("the log cannot be written: on purpose"));
+            logging::end_process_at_once(74)
+        }
+        _ => logging::end_process(9),
+    }
 }
 
-/// A full pipe stops the logging thread, and nobody else; the end of the process does not wait for it for long either.
-fn a_reader_that_does_not_read_holds_nobody_up() {
-    let mut child = again("stuck").stderr(Stdio::piped()).spawn().expect("it starts");
+/// A full pipe stops the logging thread, which holds the lock of standard error meanwhile, and nobody else; the end of the
+/// process does not wait for it for long either.
+fn a_reader_that_does_not_read_holds_nobody_up(end: &str, code: i32) {
+    let mut child = again(end).stderr(Stdio::piped()).spawn().expect("it starts");
     let ended = wait_for(Duration::from_secs(30), "it ends", || child.try_wait().expect("a child can be asked"));
-    assert_eq!(ended.code(), Some(9));
+    assert_eq!(ended.code(), Some(code), "{end}");
     let mut dropped = String::new();
     BufReader::new(child.stdout.take().expect("piped")).read_line(&mut dropped).expect("it answers");
     assert!(dropped.trim().parse::<u64>().expect("a number") > 50_000, "{dropped} lines dropped");
-    println!("stuck: {} of 100000 lines dropped and counted, nobody waited", dropped.trim());
+    println!("{end}: {} of 100000 lines dropped and counted, nobody waited", dropped.trim());
 }
 
 fn read_what_may_not_be_read() {
@@ -101,19 +121,36 @@ fn read_what_may_not_be_read() {
     }
 }
 
-fn what_was_logged_before_the_end_is_written(end: &str) {
+/// What a process has written that logs and ends so.
+fn log_of_one_that_ends(end: &str) -> String {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("log");
     let mut child = again(end).env("LOGGING_FILE", &file).spawn().expect("it starts");
     let status = child.wait().expect("it ends");
-    let (code, signal) = match end {
+    let (code, signal) = match end.trim_start_matches("repeated-") {
         "panic" => (Some(70), None),
         "abort" => (None, Some(libc::SIGABRT)),
         "fault" | "killed" => (None, Some(libc::SIGSEGV)),
         _ => (Some(9), None),
     };
     assert_eq!((status.code(), status.signal()), (code, signal), "{end}");
-    let text = std::fs::read_to_string(file).expect("the log");
+    std::fs::read_to_string(file).expect("the log")
+}
+
+fn what_repeated_before_the_end_is_counted(end: &str) {
+    let text = log_of_one_that_ends(end);
+    let lines: Vec<&str> = text.lines().collect();
+    let counted = |line: &str| match line.split_once(" (repeated ") {
+        Some((_, count)) => count.split(' ').next().and_then(|count| count.parse().ok()).unwrap_or(0),
+        None => 1,
+    };
+    assert_eq!(lines.iter().map(|line| counted(line)).sum::<u64>(), LAST_LINES, "{end}: {text}");
+    assert!(lines.len() < 10, "{end}: {} lines", lines.len());
+    println!("{end}: {LAST_LINES} equal lines are accounted for in {}", lines.len());
+}
+
+fn what_was_logged_before_the_end_is_written(end: &str) {
+    let text = log_of_one_that_ends(end);
     assert_eq!(text.lines().count() as u64, LAST_LINES, "{end}: all lines, each once");
     assert!(text.ends_with(&format!("last words, number {LAST_LINES}\n")), "{end}");
     println!("{end}: all {LAST_LINES} queued lines are written");

@@ -1,16 +1,15 @@
 //! The process's last words: panics, fatal signals, and its end.
 
-use std::fmt;
-use std::io::{self, Write as _};
+use std::fmt::{self, Write as _};
 use std::mem::MaybeUninit;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use super::front::{Front, Route};
 use super::FRONT;
-use crate::exit;
+use crate::{exit, limits};
 
-/// How long an end waits for the log.
+/// How long an end waits for a log, or a standard error, that does not move.
 const PATIENCE: Duration = Duration::from_millis(200);
 
 /// From here on, a panic in any thread prints where and why, flushes the log and ends the process with exit code 70:
@@ -21,18 +20,63 @@ pub fn exit_on_panic() {
         let name = thread.name().unwrap_or("?");
         say(format_args!("thread `{name}` stopped on an impossible state: {panic}"));
         if std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0") {
-            say(format_args!("{}", std::backtrace::Backtrace::force_capture()));
+            say_all(&std::backtrace::Backtrace::force_capture().to_string());
         }
         end_process(exit::IMPOSSIBLE);
     }));
 }
 
-/// The process's last words, straight to standard error; nobody may be there to read them.
+/// The process's last words, straight to standard error, cut at [`limits::LAST_WORDS_BYTES_MAX`]. Waits 200 ms at most,
+/// whoever holds the lock of standard error and however stuck it is: if nobody reads there, they are lost.
 pub fn say(words: fmt::Arguments<'_>) {
-    let _ = writeln!(io::stderr(), "raftkv: {words}");
+    let mut text = Words { bytes: [0; limits::LAST_WORDS_BYTES_MAX], len: 0 };
+    // An error says that the words were cut; what fits is said.
+    let _ = write!(text, "raftkv: {words}");
+    text.bytes[text.len] = b'\n';
+    say_in_signal_handler(&text.bytes[..=text.len]);
 }
 
-/// Ends the process at once, with what was logged written if that is possible within a moment. No destructor runs.
+/// [`say`] for a signal handler, or for words in pieces: writes the bytes as they are, with `poll` and `write` alone. False:
+/// they could not be written. No more than [`limits::LAST_WORDS_BYTES_MAX`] at once, or a pipe may take a part and wait.
+pub fn say_in_signal_handler(words: &[u8]) -> bool {
+    let mut stderr = libc::pollfd { fd: libc::STDERR_FILENO, events: libc::POLLOUT, revents: 0 };
+    // SAFETY: poll gets one valid pollfd; write reads the bytes of the slice. Neither takes a lock of ours.
+    unsafe {
+        let ready = libc::poll(&mut stderr, 1, PATIENCE.as_millis() as libc::c_int);
+        ready == 1
+            && stderr.revents & libc::POLLOUT != 0
+            && libc::write(libc::STDERR_FILENO, words.as_ptr().cast(), words.len()) > 0
+    }
+}
+
+/// Long last words, for as long as somebody takes them.
+fn say_all(text: &str) {
+    let said = text.as_bytes().chunks(limits::LAST_WORDS_BYTES_MAX).all(say_in_signal_handler);
+    if said {
+        say_in_signal_handler(b"\n");
+    }
+}
+
+/// Text in a fixed buffer, so that last words need neither memory nor a lock; one byte stays free for the line's end.
+struct Words {
+    bytes: [u8; limits::LAST_WORDS_BYTES_MAX],
+    len: usize,
+}
+
+impl fmt::Write for Words {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let fits = super::record::prefix(text, self.bytes.len() - 1 - self.len);
+        self.bytes[self.len..][..fits.len()].copy_from_slice(fits.as_bytes());
+        self.len += fits.len();
+        if fits.len() < text.len() {
+            return Err(fmt::Error);
+        }
+        Ok(())
+    }
+}
+
+/// Ends the process, with what was logged written for as long as the sinks take it: within 200 ms if they are stuck, within
+/// [`limits::LOG_FLUSH_MS_MAX`] in any case. No destructor runs.
 pub fn end_process(code: i32) -> ! {
     super::flush(PATIENCE);
     end_process_at_once(code)

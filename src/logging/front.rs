@@ -25,6 +25,9 @@ pub(super) struct Front {
     /// No sink wants more.
     level_max: LevelFilter,
     filters: Mutex<Filters>,
+    /// Held from reading the filter to putting the changed one in force, so that no change is lost. Threads that log do not
+    /// take it.
+    changing: Mutex<()>,
     /// Raised with each change of the filter; threads compare.
     generation: AtomicU64,
 }
@@ -44,7 +47,7 @@ thread_local! {
 impl Front {
     pub(super) fn new(route: Route, filter: Filter, level_max: LevelFilter) -> Front {
         let filters = Mutex::new(Filters { at_start: filter.clone(), in_force: filter });
-        Front { route, level_max, filters, generation: AtomicU64::new(1) }
+        Front { route, level_max, filters, changing: Mutex::new(()), generation: AtomicU64::new(1) }
     }
 
     pub(super) fn route(&self) -> &Route {
@@ -57,7 +60,7 @@ impl Front {
 
     /// Tells `log` below which level its macros need not call at all.
     pub(super) fn apply_level(&self) {
-        let level = self.filters().in_force.build().build().filter();
+        let level = self.filter().build().build().filter();
         log::set_max_level(level.min(self.level_max));
     }
 
@@ -65,18 +68,21 @@ impl Front {
         &self,
         change: impl FnOnce(&Filter) -> Result<Filter, FilterError>,
     ) -> Result<Filter, FilterError> {
-        let changed = change(&self.filters().in_force)?;
+        let _changing = self.changing();
+        let changed = change(&self.filter())?;
         self.put_in_force(changed.clone());
         Ok(changed)
     }
 
     pub(super) fn reset(&self) -> Filter {
+        let _changing = self.changing();
         let filter = self.filters().at_start.clone();
         self.put_in_force(filter.clone());
         filter
     }
 
     pub(super) fn set(&self, filter: Filter) {
+        let _changing = self.changing();
         self.filters().at_start = filter.clone();
         self.put_in_force(filter);
     }
@@ -85,6 +91,10 @@ impl Front {
         self.filters().in_force = filter;
         self.generation.fetch_add(1, Ordering::Release);
         self.apply_level();
+    }
+
+    fn changing(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn filters(&self) -> MutexGuard<'_, Filters> {

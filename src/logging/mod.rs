@@ -11,7 +11,7 @@
 //! not even the pipe's mutex is shared; when the levels change, each thread makes itself a new one. A line of usual length
 //! costs the calling thread no allocation.
 //!
-//! `flush` waits, for a bounded time, until everything logged before it is written: the end of a process calls it, the
+//! `flush` waits, as long as something moves and for a bounded time, until everything logged before it is written: the end of a process calls it, the
 //! hook that turns a panic in any thread into exit code 70, and the handler of fatal signals.
 #![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "the sink has a clock, a thread and files")]
 
@@ -33,7 +33,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-pub use end::{end_process, end_process_at_once, exit_on_fatal_signals, exit_on_panic, flush_in_signal_handler, say};
+pub use end::{
+    end_process, end_process_at_once, exit_on_fatal_signals, exit_on_panic, flush_in_signal_handler, say,
+    say_in_signal_handler,
+};
 pub use filter::{Filter, FilterError};
 pub use options::{Form, Options, Output, Rotation, Sink};
 pub use pattern::{Pattern, PatternError};
@@ -135,7 +138,8 @@ pub fn reopen() {
     }
 }
 
-/// Waits until everything logged so far is written, at most `patience`. True if it was.
+/// Waits until everything logged so far is written, also the count of a line that repeats. True if it was; false if nothing
+/// moved for `patience`, or after [`crate::limits::LOG_FLUSH_MS_MAX`].
 pub fn flush(patience: Duration) -> bool {
     match FRONT.get().map(Front::route) {
         Some(Route::Queue(queue)) => queue.flush(patience),

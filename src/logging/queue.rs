@@ -46,6 +46,8 @@ pub(super) struct Queue {
     reopen_wanted: AtomicBool,
     /// Passes over the queue that the writer has completed, each with everything written that it found.
     sweeps: AtomicU64,
+    /// Lines that the writer has taken, and sweeps: grows while it is not stuck.
+    moved: AtomicU64,
 }
 
 struct Writer {
@@ -63,6 +65,7 @@ impl Queue {
             flush_wanted: AtomicBool::new(false),
             reopen_wanted: AtomicBool::new(false),
             sweeps: AtomicU64::new(0),
+            moved: AtomicU64::new(0),
         }
     }
 
@@ -79,18 +82,26 @@ impl Queue {
         self.wake();
     }
 
-    /// Waits until what was pushed before is written, at most `patience`. Calls nothing that a signal handler may not: an
-    /// atomic, the clock, a futex (`unpark`) and `poll`. In the writer itself it does nothing.
+    /// Waits until what was pushed before is written; gives up when nothing has moved for `patience`, or after
+    /// [`limits::LOG_FLUSH_MS_MAX`]. Calls nothing that a signal handler may not: an atomic, the clock, a futex (`unpark`)
+    /// and `poll`. In the writer itself it does nothing.
     pub(super) fn flush(&self, patience: Duration) -> bool {
         let Some(writer) = self.writer.get() else { return false };
         if writer.number == current_thread_number() {
             return false;
         }
+        self.flush_wanted.store(true, Ordering::SeqCst);
         // The sweep that is under way may have passed what was pushed last; the one after it has not.
         let wanted = self.sweeps.load(Ordering::SeqCst) + 2;
         let start = Instant::now();
+        let (mut moved, mut moved_at) = (self.moved.load(Ordering::Relaxed), start);
         while self.sweeps.load(Ordering::SeqCst) < wanted {
-            if start.elapsed() > patience {
+            let now = Instant::now();
+            let moved_now = self.moved.load(Ordering::Relaxed);
+            if moved_now != moved {
+                (moved, moved_at) = (moved_now, now);
+            }
+            if now - moved_at > patience || now - start > Duration::from_millis(limits::LOG_FLUSH_MS_MAX) {
                 return false;
             }
             self.flush_wanted.store(true, Ordering::SeqCst);
@@ -120,6 +131,7 @@ impl Queue {
     }
 
     pub(super) fn pop(&self) -> Option<Slot> {
+        self.moved.fetch_add(1, Ordering::Relaxed);
         self.slots.pop()
     }
 
@@ -131,6 +143,11 @@ impl Queue {
         self.reopen_wanted.swap(false, Ordering::SeqCst)
     }
 
+    /// Whether somebody waits for everything to be written. Asked before a sweep, which then writes all that it finds.
+    pub(super) fn take_flush(&self) -> bool {
+        self.flush_wanted.swap(false, Ordering::SeqCst)
+    }
+
     /// Everything that was found is written.
     pub(super) fn swept(&self) {
         self.sweeps.fetch_add(1, Ordering::SeqCst);
@@ -140,7 +157,7 @@ impl Queue {
     pub(super) fn sleep(&self, limit: Duration) {
         self.asleep.store(true, Ordering::Relaxed);
         std::sync::atomic::fence(Ordering::SeqCst);
-        let wanted = self.flush_wanted.swap(false, Ordering::SeqCst) || self.reopen_wanted.load(Ordering::SeqCst);
+        let wanted = self.flush_wanted.load(Ordering::SeqCst) || self.reopen_wanted.load(Ordering::SeqCst);
         if !wanted && self.slots.is_empty() {
             thread::park_timeout(limit);
         }

@@ -65,7 +65,7 @@ impl<W: io::Write> fmt::Write for Bounded<'_, W> {
 }
 
 /// At most `bytes` of the text, whole characters.
-fn prefix(text: &str, bytes: usize) -> &str {
+pub(super) fn prefix(text: &str, bytes: usize) -> &str {
     let mut end = text.len().min(bytes);
     while !text.is_char_boundary(end) {
         end -= 1;

@@ -1,11 +1,13 @@
 //! Names of the files that were put aside: `raftkv.log.000017` (size), `raftkv.log.2026-11-23T22`, `raftkv.log.2026-11-23`
-//! (`-2` and so on behind it if that is taken), each with `.gz` when compressed. A name is given once and never changes,
+//! (`-002` and so on behind it if that is taken), each with `.gz` when compressed. A name is given once and never changes,
 //! so that neither a restart nor a compression under way can mistake one file for another. Files with other names are
 //! nobody's business here.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+
+use crate::limits;
 
 /// The rotated files of one log.
 #[derive(Clone)]
@@ -21,7 +23,7 @@ pub(super) struct Rotated {
 pub(super) struct RotatedFile {
     pub(super) path: PathBuf,
     pub(super) is_compressed: bool,
-    /// What orders them, oldest first: the name behind the prefix, without `.gz`.
+    /// The name behind the prefix, without `.gz`.
     suffix: String,
 }
 
@@ -52,7 +54,7 @@ impl Rotated {
                 files.push(RotatedFile { path: entry.path(), is_compressed, suffix: suffix.to_owned() });
             }
         }
-        files.sort_by(|a, b| a.suffix.cmp(&b.suffix));
+        files.sort_by(|a, b| order(&a.suffix).cmp(&order(&b.suffix)));
         Ok(files)
     }
 
@@ -61,8 +63,10 @@ impl Rotated {
         let taken = self.list()?;
         let suffix = match period {
             None => {
-                let numbers = taken.iter().filter_map(|file| file.suffix.parse::<u64>().ok());
-                format!("{:06}", numbers.max().unwrap_or(0) + 1)
+                let newest = taken.iter().filter_map(|file| number(&file.suffix, 6)).max().unwrap_or(0);
+                let next = newest.checked_add(1).filter(|next| *next <= limits::LOG_FILE_NUMBER_MAX);
+                let next = next.ok_or_else(|| io::Error::other("no number is left for a rotated file"))?;
+                format!("{next:06}")
             }
             Some(period) => {
                 let is_free = |name: &String| taken.iter().all(|file| file.suffix != *name);
@@ -86,18 +90,41 @@ impl Rotated {
     }
 }
 
-/// A number of six digits or more, or a date, with an hour or without, with a number behind it or without.
-fn is_rotated(suffix: &str) -> bool {
-    let shape: String = suffix.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
-    let date = shape.strip_prefix("0000-00-00").map(|rest| rest.strip_prefix("T00").unwrap_or(rest));
-    match date {
-        Some(rest) => rest.is_empty() || rest.strip_prefix('-').is_some_and(|n| n.len() >= 3 && is_zeroes(n)),
-        None => shape.len() >= 6 && is_zeroes(&shape),
-    }
+/// Oldest first: numbers by their size, then periods by their time, and the files of one period by the number behind it.
+fn order(suffix: &str) -> (Option<&str>, usize, &str) {
+    (period_of(suffix), suffix.len(), suffix)
 }
 
-fn is_zeroes(shape: &str) -> bool {
-    shape.chars().all(|c| c == '0')
+/// The date in front, with its hour if it has one.
+fn period_of(suffix: &str) -> Option<&str> {
+    let date = suffix.get(..10).filter(|date| is_shaped(date, "0000-00-00"))?;
+    Some(suffix.get(..13).filter(|hour| is_shaped(&hour[10..], "T00")).unwrap_or(date))
+}
+
+/// Whether there are digits where the shape has zeroes, and the same characters elsewhere.
+fn is_shaped(text: &str, shape: &str) -> bool {
+    text.len() == shape.len()
+        && text.bytes().zip(shape.bytes()).all(|(byte, shape)| match shape {
+            b'0' => byte.is_ascii_digit(),
+            _ => byte == shape,
+        })
+}
+
+/// A number as we write it: at least `width` digits, and no zero in front of more.
+fn number(text: &str, width: usize) -> Option<u64> {
+    let number = text.parse().ok().filter(|number| (1..=limits::LOG_FILE_NUMBER_MAX).contains(number))?;
+    (format!("{number:0width$}") == text).then_some(number)
+}
+
+/// A number, or a date, with an hour or without, with a number behind it or without.
+fn is_rotated(suffix: &str) -> bool {
+    match period_of(suffix) {
+        Some(period) => {
+            let behind = &suffix[period.len()..];
+            behind.is_empty() || behind.strip_prefix('-').is_some_and(|n| number(n, 3).is_some_and(|n| n >= 2))
+        }
+        None => number(suffix, 6).is_some(),
+    }
 }
 
 #[cfg(test)]
@@ -106,13 +133,65 @@ mod tests {
 
     #[test]
     fn only_names_that_we_give_are_ours() {
-        for ours in ["000001", "1234567", "2026-11-23", "2026-11-23T22", "2026-11-23-002", "2026-11-23T22-017"] {
+        for ours in [
+            "000001",
+            "999999",
+            "1234567",
+            "2026-11-23",
+            "2026-11-23T22",
+            "2026-11-23-002",
+            "2026-11-23T22-017",
+            "2026-11-23T22-1000",
+        ] {
             assert!(is_rotated(ours), "{ours}");
         }
-        for other in
-            ["", "1", "old", "00000x", "2026-11", "2026-11-23T", "2026-11-23-", "2026-11-23T22-x", "000001.part"]
-        {
+        for other in [
+            "",
+            "1",
+            "old",
+            "000000",
+            "00000x",
+            "+00001",
+            "0000001",
+            "20261123",
+            "18446744073709551615",
+            "99999999999999999999",
+            "2026-11",
+            "2026-11-23T",
+            "2026-11-23-",
+            "2026-11-23-001",
+            "2026-11-23-0002",
+            "2026-11-23T22-x",
+            "2026-11-23T2-002",
+            "2026-11-2\u{e4}",
+            "000001.part",
+        ] {
             assert!(!is_rotated(other), "{other}");
         }
+    }
+
+    #[test]
+    fn the_oldest_leave_first_and_foreign_files_stay() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = |suffix: &str| directory.path().join(format!("log.{suffix}"));
+        let ours = ["999999", "1000000.gz", "2026-11-23", "2026-11-23-999", "2026-11-23-1000", "2026-11-24T07"];
+        let foreign = ["20261123", "0000007", "old"];
+        ours.iter().chain(&foreign).for_each(|suffix| fs::write(path(suffix), "x").expect("written"));
+        let rotated = Rotated::new(&directory.path().join("log"), 2);
+        let listed: Vec<PathBuf> = rotated.list().expect("listed").into_iter().map(|file| file.path).collect();
+        assert_eq!(listed, ours.map(path));
+        assert_eq!(rotated.free_name(None).expect("a number"), path("1000001"));
+        rotated.prune().expect("pruned");
+        assert_eq!(ours.map(|suffix| path(suffix).exists()), [false, false, false, false, true, true]);
+        assert!(foreign.iter().all(|suffix| path(suffix).exists()), "{foreign:?}");
+    }
+
+    #[test]
+    fn the_last_number_is_followed_by_none() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let last = directory.path().join(format!("log.{}", limits::LOG_FILE_NUMBER_MAX));
+        fs::write(last, "x").expect("written");
+        let rotated = Rotated::new(&directory.path().join("log"), 2);
+        assert!(rotated.free_name(None).is_err());
     }
 }

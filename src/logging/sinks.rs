@@ -40,6 +40,9 @@ struct Repeated {
     level: Option<Level>,
     thread: String,
     logger: String,
+    module: String,
+    file: String,
+    line: u32,
     message: String,
     count: u64,
     /// When the first of `count` came, and the last.
@@ -142,18 +145,19 @@ impl Sinks {
     fn say_repeated(&mut self) {
         let Some((level, count)) = self.repeated.level.zip(self.repeated.take_count()) else { return };
         let times = if count == 1 { "time" } else { "times" };
-        let (thread, logger) = (self.repeated.thread.clone(), self.repeated.logger.clone());
-        let message = format!("{} (repeated {count} {times})", self.repeated.message);
+        let repeated = std::mem::take(&mut self.repeated);
+        let message = format!("{} (repeated {count} {times})", repeated.message);
         self.hand_out(&Line {
-            at: self.repeated.last,
+            at: repeated.last,
             level,
-            thread: &thread,
-            logger: &logger,
-            module: module_path!(),
-            file: file!(),
-            line: line!(),
+            thread: &repeated.thread,
+            logger: &repeated.logger,
+            module: &repeated.module,
+            file: &repeated.file,
+            line: repeated.line,
             message: &message,
         });
+        self.repeated = repeated;
     }
 
     fn hand_out(&mut self, line: &Line<'_>) {
@@ -213,12 +217,17 @@ impl Repeated {
 
     fn begin(&mut self, line: &Line<'_>) {
         self.level = Some(line.level);
-        self.thread.clear();
-        self.thread.push_str(line.thread);
-        self.logger.clear();
-        self.logger.push_str(line.logger);
-        self.message.clear();
-        self.message.push_str(line.message);
+        self.line = line.line;
+        for (own, its) in [
+            (&mut self.thread, line.thread),
+            (&mut self.logger, line.logger),
+            (&mut self.module, line.module),
+            (&mut self.file, line.file),
+            (&mut self.message, line.message),
+        ] {
+            own.clear();
+            own.push_str(its);
+        }
     }
 
     fn take_count(&mut self) -> Option<u64> {

@@ -28,6 +28,7 @@ fn run(queue: &Queue, mut sinks: Sinks) {
         if queue.take_reopen() {
             sinks.reopen(super::now());
         }
+        let flush = queue.take_flush();
         for _ in 0..queue.len_max() {
             let Some(slot) = queue.pop() else { break };
             if let Some(line) = Line::decode(slot.bytes()) {
@@ -40,8 +41,12 @@ fn run(queue: &Queue, mut sinks: Sinks) {
             sinks.notice(now, Level::Warn, &format!("{lost} lines dropped: more was logged than could be written"));
             dropped_before = dropped;
         }
-        sinks.tick(now);
-        sinks.write();
+        if flush {
+            sinks.finish(now);
+        } else {
+            sinks.tick(now);
+            sinks.write();
+        }
         queue.swept();
         queue.sleep(Duration::from_millis(limits::LOG_TICK_MS));
     }

@@ -102,11 +102,8 @@ pub(super) fn exit_on_unreadable_map() {
         const WORDS: &[u8] =
             b"raftkv: a page of the mapped log cannot be read (SIGBUS): the disk failed, or the file was cut\n";
         crate::logging::flush_in_signal_handler();
-        // SAFETY: write and _exit are async-signal-safe; the words are static.
-        unsafe {
-            libc::write(libc::STDERR_FILENO, WORDS.as_ptr().cast(), WORDS.len());
-            libc::_exit(crate::exit::IO);
-        }
+        crate::logging::say_in_signal_handler(WORDS);
+        crate::logging::end_process_at_once(crate::exit::IO)
     }
     let handler: extern "C" fn(libc::c_int) = handler;
     // SAFETY: the handler has the signature that sigaction wants without SA_SIGINFO, and lives for ever; a zeroed
