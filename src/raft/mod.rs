@@ -106,6 +106,10 @@ pub struct Follower {
     heard: Time,
     /// The highest index verified against *this term's* leader (C-11).
     matched: Index,
+    /// The commit index of this term's leader, as its last checked AppendEntries said; 0 = none was heard. For status.
+    leader_commit: Index,
+    /// The leader's log has left this node behind: it offers a snapshot, and a checked AppendEntries came last before.
+    needs_snapshot: bool,
     round: Round,
     lease_span_us: u64,
     reject: Option<protocol::message::RejectHint>,
@@ -346,6 +350,20 @@ impl Raft {
     /// Everything up to here has been applied.
     pub fn applied_index(&self) -> Index {
         self.applied
+    }
+
+    /// What this term's leader has committed, as far as it was heard; a heartbeat tells less (C-12). For status.
+    pub fn leader_commit(&self) -> Option<Index> {
+        match &self.role {
+            Role::Leader(_) => Some(self.commit),
+            Role::Follower(follower) => Some(follower.leader_commit).filter(|index| *index > Index(0)),
+            Role::PreCandidate(_) | Role::Candidate(_) => None,
+        }
+    }
+
+    /// The leader's log has left this node behind, which fetches a snapshot, or will. For status.
+    pub fn needs_snapshot(&self) -> bool {
+        matches!(&self.role, Role::Follower(follower) if follower.needs_snapshot)
     }
 
     /// Everything up to here is durable on this node.

@@ -353,6 +353,9 @@ impl Raft {
             }
         }
         let Role::Follower(follower) = &mut self.role else { unreachable!("follows since above") };
+        if !append.heartbeat {
+            (follower.leader_commit, follower.needs_snapshot) = (append.commit, false);
+        }
         sabotage!(HeartbeatMatches: {
             if append.heartbeat {
                 follower.matched = self.log.last().index;

@@ -141,6 +141,8 @@ impl Raft {
             self.commit = last.index;
             return;
         }
+        let Role::Follower(follower) = &mut self.role else { unreachable!("follows since above") };
+        (follower.leader_commit, follower.needs_snapshot) = (follower.leader_commit.max(last.index), true);
         let fetch = &mut self.snapshots.fetch;
         if !fetch.running && now >= fetch.not_before {
             fetch.running = true;

@@ -48,7 +48,7 @@ use crate::time::Time;
 use formation::{Formation, Sender};
 use parked::ParkedWrites;
 use pending::{End, Pending};
-use published::Numbers;
+pub(crate) use published::Numbers;
 use reads::Reads;
 use snapshots::Snapshots;
 use views::Views;
@@ -359,6 +359,8 @@ impl Replica {
                 role: raft.status_role(),
                 term: raft.term(),
                 leader: raft.leader(),
+                leader_commit: raft.leader_commit(),
+                needs_snapshot: raft.needs_snapshot(),
                 commit: raft.commit_index(),
                 applied: self.store.applied(),
                 durable: raft.durable_index(),

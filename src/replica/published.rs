@@ -1,7 +1,7 @@
-//! What any thread may read of a replica: numbers in atomics, names behind a lock that only status and redirects take.
+//! What any thread may read of a replica: numbers in atomics, names behind a lock that is held only to take hold of them.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicU8, Ordering};
-use std::sync::{Mutex, TryLockError};
+use std::sync::{Arc, Mutex, TryLockError};
 
 use protocol::format::Member;
 use protocol::reply::{MemberStatus, Role};
@@ -19,6 +19,8 @@ pub struct Published {
     term: AtomicU64,
     leader: AtomicU64,
     leaderless_since: AtomicU64,
+    leader_commit: AtomicU64,
+    needs_snapshot: AtomicBool,
     commit: AtomicU64,
     applied: AtomicU64,
     durable: AtomicU64,
@@ -32,7 +34,7 @@ pub struct Published {
     snapshot_log_bytes: AtomicU64,
     refused_messages: AtomicU64,
     paused: AtomicBool,
-    names: Mutex<Names>,
+    names: Mutex<Arc<Names>>,
 }
 
 /// The part that changes only when a connection comes or goes, or the cluster is formed.
@@ -45,17 +47,19 @@ struct Names {
 
 /// The numbers that follow every batch.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Numbers {
-    pub(super) role: Role,
-    pub(super) term: Term,
-    pub(super) leader: Option<NodeId>,
-    pub(super) commit: Index,
-    pub(super) applied: Index,
-    pub(super) durable: Index,
-    pub(super) keys: u64,
-    pub(super) sessions: SessionCounts,
-    pub(super) state: StateSize,
-    pub(super) paused: bool,
+pub(crate) struct Numbers {
+    pub(crate) role: Role,
+    pub(crate) term: Term,
+    pub(crate) leader: Option<NodeId>,
+    pub(crate) leader_commit: Option<Index>,
+    pub(crate) needs_snapshot: bool,
+    pub(crate) commit: Index,
+    pub(crate) applied: Index,
+    pub(crate) durable: Index,
+    pub(crate) keys: u64,
+    pub(crate) sessions: SessionCounts,
+    pub(crate) state: StateSize,
+    pub(crate) paused: bool,
 }
 
 /// Stands for "no leader" in the atomic; node ids have 32 bits.
@@ -73,12 +77,14 @@ pub struct StateSize {
 }
 
 impl Published {
-    pub(super) fn new(now: Time) -> Self {
+    pub(crate) fn new(now: Time) -> Self {
         Self {
             role: AtomicU8::new(Role::Follower as u8),
             term: AtomicU64::new(0),
             leader: AtomicU64::new(NOBODY),
             leaderless_since: AtomicU64::new(now.0),
+            leader_commit: AtomicU64::new(0),
+            needs_snapshot: AtomicBool::new(false),
             commit: AtomicU64::new(0),
             applied: AtomicU64::new(0),
             durable: AtomicU64::new(0),
@@ -114,6 +120,16 @@ impl Published {
     /// The leader it knows.
     pub fn leader(&self) -> Option<NodeId> {
         u32::try_from(self.leader.load(Ordering::Relaxed)).ok().map(NodeId)
+    }
+
+    /// What the leader has committed, as far as it was heard in this term; the own commit index on a leader.
+    pub fn leader_commit(&self) -> Option<Index> {
+        Some(Index(self.leader_commit.load(Ordering::Relaxed))).filter(|index| *index > Index(0))
+    }
+
+    /// The leader's log has left it behind: it fetches a snapshot, or will.
+    pub fn needs_snapshot(&self) -> bool {
+        self.needs_snapshot.load(Ordering::Relaxed)
     }
 
     /// Its commit index.
@@ -172,7 +188,7 @@ impl Published {
 
     /// All members by id, with whether there is a connection; the node itself counts as connected.
     pub fn members(&self) -> Vec<MemberStatus> {
-        let names = self.lock();
+        let names = self.names();
         let status = |member: &Member| MemberStatus {
             id: member.id,
             client_address: member.client_address.clone(),
@@ -184,13 +200,13 @@ impl Published {
 
     /// Where clients reach a node, for a redirect.
     pub fn client_address(&self, id: NodeId) -> Option<String> {
-        let names = self.lock();
+        let names = self.names();
         names.members.iter().find(|member| member.id == id).map(|member| member.client_address.clone())
     }
 
     /// What is not as it should be, for a person; empty if all is well.
     pub fn notes(&self, now: Time) -> Vec<String> {
-        let mut notes = self.lock().notes.clone();
+        let mut notes = self.names().notes.clone();
         let since = self.leaderless_since.load(Ordering::Relaxed);
         if self.cluster().0 != 0 && since != Time::NEVER.0 {
             notes.push(format!("no leader for {:.1} s", now.since(Time(since)).as_millis() as f64 / 1e3));
@@ -201,9 +217,11 @@ impl Published {
         notes
     }
 
-    pub(super) fn set_numbers(&self, now: Time, numbers: &Numbers) {
+    pub(crate) fn set_numbers(&self, now: Time, numbers: &Numbers) {
         self.role.store(numbers.role as u8, Ordering::Relaxed);
         self.term.store(numbers.term.0, Ordering::Relaxed);
+        self.leader_commit.store(numbers.leader_commit.unwrap_or_default().0, Ordering::Relaxed);
+        self.needs_snapshot.store(numbers.needs_snapshot, Ordering::Relaxed);
         self.commit.store(numbers.commit.0, Ordering::Relaxed);
         self.applied.store(numbers.applied.0, Ordering::Relaxed);
         self.durable.store(numbers.durable.0, Ordering::Relaxed);
@@ -225,8 +243,8 @@ impl Published {
         }
     }
 
-    /// False: somebody is reading the names right now, and is not waited for; try again with the next batch.
-    pub(super) fn set_names(
+    /// False: somebody is taking hold of the names right now, and is not waited for; try again with the next batch.
+    pub(crate) fn set_names(
         &self,
         cluster: ClusterId,
         members: Vec<Member>,
@@ -234,12 +252,12 @@ impl Published {
         notes: Vec<String>,
     ) -> bool {
         self.cluster.store(cluster.0, Ordering::Relaxed);
-        let mut names = match self.names.try_lock() {
-            Ok(names) => names,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+        let mut names = Arc::new(Names { members, connected, notes });
+        match self.names.try_lock() {
+            Ok(mut held) => std::mem::swap(&mut *held, &mut names),
+            Err(TryLockError::Poisoned(poisoned)) => std::mem::swap(&mut *poisoned.into_inner(), &mut names),
             Err(TryLockError::WouldBlock) => return false,
-        };
-        *names = Names { members, connected, notes };
+        }
         true
     }
 
@@ -247,7 +265,12 @@ impl Published {
         self.refused_messages.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Names> {
+    /// The names of this moment. Nothing is copied, allocated or freed under the lock, so nobody waits for a reader.
+    fn names(&self) -> Arc<Names> {
+        Arc::clone(&self.lock())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Arc<Names>> {
         // A panic under this lock cannot leave the names half written: they are replaced in one assignment.
         self.names.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
@@ -262,9 +285,12 @@ mod tests {
     fn who_reads_the_names_is_not_waited_for() {
         let published = Published::new(Time(0));
         let set = || published.set_names(ClusterId(1), Vec::new(), vec![NodeId(0)], Vec::new());
-        let reading = published.lock();
+        let reading = published.names();
+        assert!(set(), "who reads holds no lock");
+        assert!(reading.connected.is_empty() && published.names().connected == [NodeId(0)], "and reads what was");
+        let taking_hold = published.lock();
         assert!(!set());
-        drop(reading);
+        drop(taking_hold);
         assert!(set());
     }
 

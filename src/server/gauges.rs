@@ -10,8 +10,6 @@ use crate::time::Time;
 
 /// All levels of a process.
 pub(super) struct Gauges {
-    /// The leader's commit index, as its last checked AppendEntries said; 0 = none was heard.
-    leader_commit: AtomicU64,
     /// When the raft thread last began an iteration.
     raft_turned: AtomicU64,
     peers: [PeerCells; limits::MEMBERS_MAX],
@@ -44,21 +42,11 @@ impl Gauges {
         let cells =
             |_| PeerCells { node: AtomicU64::new(NONE), queued: AtomicU64::new(NONE), matched: AtomicU64::new(NONE) };
         Gauges {
-            leader_commit: AtomicU64::new(0),
             raft_turned: AtomicU64::new(now.0),
             peers: std::array::from_fn(cells),
             credits: (0..io_threads).map(|_| AtomicU64::new(credits.into())).collect(),
             stopping: AtomicBool::new(false),
         }
-    }
-
-    pub(super) fn set_leader_commit(&self, index: Index) {
-        self.leader_commit.store(index.0, Ordering::Relaxed);
-    }
-
-    /// None: no leader's log was heard of since the start.
-    pub(super) fn leader_commit(&self) -> Option<Index> {
-        Some(Index(self.leader_commit.load(Ordering::Relaxed))).filter(|index| *index > Index(0))
     }
 
     pub(super) fn set_raft_turned(&self, now: Time) {

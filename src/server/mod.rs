@@ -428,7 +428,6 @@ impl Wiring {
             self.raft_poll.registry().try_clone()?,
             system::random()?,
             self.metrics.recorder(),
-            self.gauges.clone(),
         )?;
         let raft_loop = RaftLoop {
             replica: parts.replica,

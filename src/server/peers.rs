@@ -7,7 +7,6 @@ mod watch;
 
 use std::collections::BTreeSet;
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,7 +20,6 @@ use protocol::reply::Reason;
 use protocol::{ClusterId, NodeId};
 use slab::Slab;
 
-use super::gauges::Gauges;
 use super::names::{self, LookUp};
 use crate::limits;
 use crate::metrics::{Counter, Recorder};
@@ -54,7 +52,6 @@ pub(super) struct Peers {
     /// Refusals and failures that were logged: each once.
     said: BTreeSet<String>,
     recorder: Recorder,
-    gauges: Arc<Gauges>,
 }
 
 /// The way to one other member.
@@ -112,7 +109,6 @@ impl Peers {
         registry: Registry,
         seed: u64,
         recorder: Recorder,
-        gauges: Arc<Gauges>,
     ) -> io::Result<Peers> {
         registry.register(&mut listener, LISTENER, Interest::READABLE)?;
         let link = |member: &Member| Link {
@@ -132,7 +128,6 @@ impl Peers {
             fetchers: Vec::new(),
             said: BTreeSet::new(),
             recorder,
-            gauges,
         })
     }
 
@@ -376,7 +371,7 @@ impl Peers {
                     let link =
                         self.links.iter_mut().find(|link| link.node == peer).expect("an admitted peer has a link");
                     let socket = &mut connection.socket;
-                    return take_messages(now, socket, link, replica, &mut self.recorder, &self.gauges);
+                    return take_messages(now, socket, link, replica, &mut self.recorder);
                 }
                 Stage::Accepted | Stage::Asked(_) => match take_greeting(connection)? {
                     Some(Greeting::Hello(hello)) => self.hello(now, key, hello, replica),
@@ -541,7 +536,6 @@ fn take_messages(
     link: &mut Link,
     replica: &mut Replica,
     recorder: &mut Recorder,
-    gauges: &Gauges,
 ) -> Result<(), String> {
     let peer = link.node;
     while let Some(frame) = socket.next_frame(limits::PEER_FRAME_BYTES_MAX).map_err(|error| error.to_string())? {
@@ -561,7 +555,7 @@ fn take_messages(
         if envelope.from != peer {
             return Err(format!("node {peer} sent a message as node {}", envelope.from));
         }
-        link.watch.received(&envelope, recorder, gauges);
+        link.watch.received(&envelope, recorder);
         replica.step(now, Input::Peer(envelope));
     }
     Ok(())

@@ -65,7 +65,7 @@ fn node(page: &mut Page, pages: &Pages, now: Time) {
     page.gauge("commit_index", "The last entry that this node knows to be committed.", published.commit().0);
     page.gauge("applied_index", "The last entry that this node has applied.", published.applied().0);
     page.gauge("durable_index", "The last entry that is synced on this node.", published.durable().0);
-    let behind = behind(published, &pages.gauges);
+    let behind = behind(published);
     page.gauge("behind_entries", "Entries that the leader has committed and this node has not applied.", behind);
     page.gauge("keys", "Keys that exist.", published.keys());
     let paused = published.paused() as u64;

@@ -3,7 +3,6 @@
 use protocol::message::{Envelope, Message};
 use protocol::{Index, Term};
 
-use super::super::gauges::Gauges;
 use super::super::system;
 use crate::metrics::{Measure, Recorder};
 use crate::time::Time;
@@ -26,20 +25,13 @@ impl Watch {
     }
 
     /// A message from the peer has come.
-    pub(super) fn received(&mut self, envelope: &Envelope, recorder: &mut Recorder, gauges: &Gauges) {
-        match &envelope.message {
-            // A heartbeat to a peer whose log is not known carries a lower commit index (C-12).
-            Message::AppendEntries(append) if !append.heartbeat => gauges.set_leader_commit(append.commit),
-            Message::AppendReply(reply) => {
-                let is_durable =
-                    |(term, index, _): &mut (Term, Index, Time)| *term == envelope.term && *index <= reply.matched;
-                if let Some((_, _, at)) = self.append.take_if(is_durable) {
-                    recorder.measure(Measure::ReplicateUs, system::now().since(at).as_micros());
-                    recorder.measure(Measure::PeerQueueUs, reply.queue_us.into());
-                    recorder.measure(Measure::PeerSyncUs, reply.sync_us.into());
-                }
-            }
-            _ => {}
+    pub(super) fn received(&mut self, envelope: &Envelope, recorder: &mut Recorder) {
+        let Message::AppendReply(reply) = &envelope.message else { return };
+        let is_durable = |(term, index, _): &mut (Term, Index, Time)| *term == envelope.term && *index <= reply.matched;
+        if let Some((_, _, at)) = self.append.take_if(is_durable) {
+            recorder.measure(Measure::ReplicateUs, system::now().since(at).as_micros());
+            recorder.measure(Measure::PeerQueueUs, reply.queue_us.into());
+            recorder.measure(Measure::PeerSyncUs, reply.sync_us.into());
         }
     }
 
