@@ -350,7 +350,9 @@ impl Raft {
         let mut heard: Vec<Time> = leader.peers.iter().map(|peer| peer.heard).collect();
         heard.push(Time::NEVER);
         let quorum_lost = quorum::committed(&mut heard) + patience;
+        let quorum_lost = sabotage!(NoStepDown, quorum_lost, Time::NEVER);
         let hangs = self.log.waiting_since().map_or(Time::NEVER, |since| since + patience);
+        let hangs = sabotage!(HungDiskLeads, hangs, Time::NEVER);
         leader.heartbeat_at.min(quorum_lost).min(hangs)
     }
 

@@ -16,6 +16,9 @@ use crate::world::World;
 /// Log time may run ahead by a tenth of the time elapsed, and is in milliseconds.
 const LOG_TIME_SLACK_MS: u64 = 10;
 
+/// In one millisecond of virtual time.
+const EVENTS_MAX: u64 = 200_000;
+
 /// What was seen of the promises' reasons.
 #[derive(Default)]
 pub struct Watch {
@@ -27,6 +30,8 @@ pub struct Watch {
     writes: BTreeMap<u32, Time>,
     /// The first committed entry's log time, and the last one's.
     log_time: Option<(LogTime, LogTime)>,
+    /// A millisecond, and the number of its first event.
+    millisecond: (u64, u64),
 }
 
 impl World {
@@ -47,6 +52,17 @@ impl World {
         }
         if let Message::AppendReply(reply) = &envelope.message {
             self.oracle.acknowledged(id, envelope.to.0, term.0, reply.matched.0);
+        }
+    }
+
+    /// Nobody does something again and again without waiting for anything.
+    pub fn check_rest(&mut self) {
+        let now = self.elapsed().as_millis();
+        if self.watch.millisecond.0 != now {
+            self.watch.millisecond = (now, self.events);
+        }
+        if self.events - self.watch.millisecond.1 > EVENTS_MAX {
+            violated("time goes on", u32::MAX, format!("{EVENTS_MAX} events in one millisecond"));
         }
     }
 

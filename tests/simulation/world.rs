@@ -595,6 +595,7 @@ impl World {
 
     fn record(&mut self, event: &Event) {
         self.events += 1;
+        self.check_rest();
         let now = self.queue.now().0;
         if crate::verbose() {
             let ms = now.saturating_sub(START.0) as f64 / 1e6;
