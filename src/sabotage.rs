@@ -87,7 +87,6 @@ mod switch {
         StaleAppendTruncates, "stale-append-truncates", "an old AppendEntries truncates what came after it (T-35)";
         CompletionByIndex, "completion-by-index", "a completed append counts for whatever replaced its entries (C-10)";
         HeartbeatMatches, "heartbeat-matches", "a heartbeat counts the follower's whole log as verified (C-12)";
-        OldLogRead, "old-log-read", "entries that were read from the log in an older term are sent on (C-9)";
         // reads
         ReadWithoutRound, "read-without-round", "a leader reads without asking whether it leads (C-18)";
         ReadByOldRound, "read-by-old-round", "a read is confirmed by a round that began before it (C-18)";
@@ -135,6 +134,7 @@ mod switch {
         EntriesBeforeMeta, "entries-before-meta", "entries are written before the term that they belong to (C-7)";
         TornBodyAccepted, "torn-body-accepted", "a record's body is not verified (C-2)";
         DamageIsCut, "damage-is-cut", "a bad record below synced_to is cut like a torn tail (C-3)";
+        OverwrittenIsRead, "overwritten-is-read", "a run of entries is read on past where a later one replaced it (C-9)";
         CutForgotten, "cut-forgotten", "a replay runs past where a segment was cut, into leftovers (C-2, C-4)";
         RecoveredNotSynced, "recovered-not-synced", "what a start finds in the page cache is taken for durable (C-6)";
     }

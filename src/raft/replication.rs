@@ -231,7 +231,7 @@ impl Raft {
     /// Old entries have come from the log (C-9).
     pub(super) fn log_read(&mut self, read: LogRead) {
         let LogRead { purpose, term, from, result } = read;
-        let current = sabotage!(OldLogRead, term == self.hard_state.term, true);
+        let current = term == self.hard_state.term;
         let entries = match result {
             LogReadResult::Entries(entries) => entries,
             // The log may have been rewritten since a read of an older term was asked for.

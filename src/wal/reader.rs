@@ -111,7 +111,7 @@ impl View {
                     return Some(Found { segment: segment.clone(), mark, bound });
                 }
                 if !mark.continues {
-                    bound = bound.min(mark.index);
+                    bound = sabotage!(OverwrittenIsRead, bound.min(mark.index), bound);
                 }
             }
         }

@@ -11,6 +11,8 @@ use raftkv::kv::{Executed, Reader};
 use raftkv::replica::{Completion, ConnectionId, Published, ReplyTo, Request, WriteResult};
 use raftkv::time::{Span, Time};
 
+use crate::oracle::violated;
+
 /// Generous: the simulator's frames are small.
 pub const FRAME_BYTES_MAX: usize = 1 << 20;
 /// The deadline of a request that names none.
@@ -285,7 +287,9 @@ impl IoLoop {
 
     fn give_back(&mut self, credits: u32) {
         self.credits += credits;
-        assert!(self.credits <= self.credits_max, "C-26: more credits came back than were lent");
+        if self.credits > self.credits_max {
+            violated("C-26: a credit comes back once", u32::MAX, format!("{} of {}", self.credits, self.credits_max));
+        }
     }
 }
 

@@ -199,7 +199,13 @@ impl Oracle {
         if is.0 < was.0 || is.1 < was.1 || is.2 < was.2 || applied.0 > commit || commit > raft.last().index.0 {
             violated("term, commit, applied never fall; applied <= commit <= last", node, format!("{was:?} to {is:?}"));
         }
+        let counted = raft.is_leader() && seen.led == term && commit > was.1;
         (seen.term, seen.commit, seen.applied) = is;
+        if let Some(header) = seen.log.get(commit).map(|entry| &entry.header).filter(|_| counted) {
+            if header.id.term.0 != term {
+                violated("a leader commits entries of its own term", node, format!("{header:?} in term {term}"));
+            }
+        }
         for index in was.1 + 1..=commit {
             if index < seen.log.first && index <= self.committed.len() as u64 {
                 continue; // it came with a snapshot
