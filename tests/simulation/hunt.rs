@@ -22,7 +22,45 @@ const HEAD: &str =
                     |---|---|---|---|---|---|---|---|\n";
 
 /// Why the simulator does not find a bug, and what does.
-const ELSEWHERE: &[(Bug, &str)] = &[];
+const ELSEWHERE: &[(Bug, &str)] = &[
+    (Bug::OneCopyMeta, "the copy is for rot, which is not simulated; `src/wal/tests/meta_rules.rs`"),
+    (
+        Bug::TornBodyAccepted,
+        "a body longer than a sector, torn and not cut before; `t95_torn_tail_each_subset_of_sectors`",
+    ),
+    (Bug::DamageIsCut, "rot is not simulated; `t95_damage_below_the_watermark_is_refused`"),
+    (Bug::CompactedToNewest, "rot is not simulated; `c05_a_rotten_newest_snapshot_costs_nothing`"),
+    (Bug::ReadByOldRound, "one read per lost leader is wrong; `t69_rounds_of_an_earlier_term_do_not_confirm`"),
+    (
+        Bug::ReplyByIndexOnly,
+        "replaced and committed in one step; `c23_another_terms_entry_at_the_index_means_not_executed`",
+    ),
+    (
+        Bug::SecondFormatTaken,
+        "no disk is replaced in the simulator; `c17_a_format_is_taken_only_from_a_current_connection_*`",
+    ),
+    (
+        Bug::IncarnationIgnored,
+        "no disk is replaced in the simulator; `a_replaced_disk_is_refused_until_a_membership_change`",
+    ),
+    (Bug::NoDedupe, "simulated clients have no sessions yet; `a_copy_gets_the_first_result_at_the_first_revision_*`"),
+    (
+        Bug::WindowOffByOne,
+        "simulated clients have no sessions yet; `sequences_are_executed_in_any_order_within_the_window`",
+    ),
+    (
+        Bug::ExpiryByWallClock,
+        "simulated clients have no sessions yet; `a_session_expires_at_its_log_time_and_not_before`",
+    ),
+    (Bug::NeverNotKept, "simulated clients have no sessions yet; `c24_who_is_told_never_can_rely_on_it`"),
+    (Bug::SnapshotWithoutSessions, "simulated clients have no sessions yet"),
+    (
+        Bug::SessionsCapturedLate,
+        "simulated clients have no sessions yet; `c22_what_was_captured_does_not_change_any_more`",
+    ),
+    (Bug::BatchHalfApplied, "simulated clients send no batches yet; `src/kv/model_tests.rs`"),
+    (Bug::HalfVisibleEntry, "simulated clients send no batches yet; `src/kv/stress_tests.rs`"),
+];
 
 /// What to hunt, and how long.
 pub struct Hunt {

@@ -108,6 +108,10 @@ impl Oracle {
                 );
             }
         }
+        let newest = log.entries.last().map_or(0, |entry| entry.header.id.term.0);
+        if newest > term {
+            violated("C-7: no entry is of a later term than its node", node, format!("one of {newest}, term {term}"));
+        }
         if applied.0 > self.committed.len() as u64 {
             violated("snapshots hold what is committed", node, format!("one up to {applied}"));
         }
