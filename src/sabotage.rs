@@ -135,7 +135,7 @@ mod switch {
         TornBodyAccepted, "torn-body-accepted", "a record's body is not verified (C-2)";
         DamageIsCut, "damage-is-cut", "a bad record below synced_to is cut like a torn tail (C-3)";
         OverwrittenIsRead, "overwritten-is-read", "a run of entries is read on past where a later one replaced it (C-9)";
-        CutForgotten, "cut-forgotten", "a replay runs past where a segment was cut, into leftovers (C-2, C-4)";
+        HoleSkipped, "hole-skipped", "a replay goes on behind a bad record, with what reached the disk (C-3, C-4)";
         RecoveredNotSynced, "recovered-not-synced", "what a start finds in the page cache is taken for durable (C-6)";
     }
 

@@ -147,13 +147,6 @@ impl Replay<'_> {
             self.take(segment, offset, record)?;
             offset = record_end;
         }
-        sabotage!(CutForgotten: {
-            while let Ok((record, record_end)) = record::read(segment.bytes(), segment.salt(), offset) {
-                self.take(segment, offset, record)?;
-                offset = record_end;
-            }
-            return Ok(offset);
-        });
         if offset != end.offset {
             return Err(segment.damaged(end.offset, "the next segment says that this one ends inside a record"));
         }
@@ -169,7 +162,15 @@ impl Replay<'_> {
                     self.take(segment, offset, record)?;
                     offset = end;
                 }
-                Err(error) => break error.0,
+                Err(error) => {
+                    sabotage!(HoleSkipped: {
+                        if let Some((next, _)) = record::find_batch(segment.bytes(), segment.salt(), offset + 8) {
+                            offset = next;
+                            continue;
+                        }
+                    });
+                    break error.0;
+                }
             }
         };
         let cut = segment.position(offset);

@@ -607,7 +607,7 @@ impl Machine {
                 self.refused(operation, now);
             }
             // This attempt was not executed; an earlier one may have been (C-24).
-            Status::Redirect | Status::NotExecuted if operation.uncertain && !forgets() => self.fail(operation),
+            Status::Redirect | Status::NotExecuted if operation.uncertain => self.fail(operation),
             _ => self.answered(now, operation, connection.endpoint, answer),
         }
     }
@@ -665,6 +665,7 @@ impl Machine {
     }
 
     fn again(&mut self, mut operation: Operation, at: Time) {
+        operation.uncertain &= !forgets();
         operation.not_before = at;
         self.alarm = self.alarm.min(at).min(operation.deadline);
         self.waiting.push_back(operation);
