@@ -6,6 +6,9 @@ use crate::ids::{Index, Sequence, SessionId};
 /// Most operations of one batch: what one entry may do to the state machine before the next has its turn.
 pub const BATCH_OPERATIONS_MAX: usize = 128;
 
+/// Most bytes of a batch's operation before its key: kind, both lengths, and a number.
+pub const OPERATION_HEAD_BYTES_MAX: usize = 4 + 4 + 4 + 8;
+
 /// One command of the state machine, borrowed from an entry's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command<'a> {

@@ -13,6 +13,7 @@
 use byteorder::{ByteOrder, LittleEndian};
 use bytes::{BufMut, BytesMut};
 
+use crate::command::{BATCH_OPERATIONS_MAX, OPERATION_HEAD_BYTES_MAX};
 use crate::error::DecodeError;
 pub use crate::error::FrameError;
 use crate::kind::Kind;
@@ -30,9 +31,10 @@ const COVERED_FROM: usize = 8;
 const COVERED_MIN: u32 = (HEADER_BYTES - COVERED_FROM) as u32;
 
 /// The largest frame that clients and servers exchange, given the largest key and value: one value with its key and a
-/// second key (a scan's range, a page's `resume`), and 1 KiB for headers and addresses.
+/// second key (a scan's range, a page's `resume`), the heads of a batch's operations, and 1 KiB for headers and addresses.
 pub const fn client_frame_bytes_max(key_bytes_max: usize, value_bytes_max: usize) -> usize {
-    HEADER_BYTES + 1024 + 2 * key_bytes_max + value_bytes_max
+    let heads = BATCH_OPERATIONS_MAX * OPERATION_HEAD_BYTES_MAX;
+    HEADER_BYTES + 1024 + heads + 2 * key_bytes_max + value_bytes_max
 }
 
 /// A growing buffer that frames are appended to. The checksum stands before the bytes that it covers, so it is filled

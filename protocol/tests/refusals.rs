@@ -7,7 +7,7 @@ use common::{chained, raw_frame, OwnedRequest, Refused, Sample, MAX};
 use raftkv_protocol::command::{BatchBuilder, Command, Operation, BATCH_OPERATIONS_MAX};
 use raftkv_protocol::error::{DecodeError, FrameError};
 use raftkv_protocol::format::Hello;
-use raftkv_protocol::frame::split;
+use raftkv_protocol::frame::{client_frame_bytes_max, split};
 use raftkv_protocol::kind::Kind;
 use raftkv_protocol::message::{AppendEntries, AppendReply, Envelope, Message, RejectHint, SnapshotOffer};
 use raftkv_protocol::reply::{Answer, Detail, Effect, Fate, Reason, Reply, ReplyBody, ReplyHeader, Status};
@@ -248,6 +248,22 @@ fn increments_bring_no_value_and_session_commands_nothing() {
     }
     let query = Command::QueryOutcome { session: SessionId(1), sequence: Sequence(2) };
     assert_eq!(refused(query, &|body| body.truncate(27)), DecodeError::Truncated("queried sequence"));
+}
+
+/// Whatever the bounds of keys and values: a batch of the most operations that are within them fits a frame.
+#[test]
+fn the_largest_batch_fits_the_largest_frame() {
+    for (key_bytes_max, value_bytes_max) in [(1, 128), (64, 64), (1024, 1 << 20)] {
+        let value = vec![b'v'; key_bytes_max + value_bytes_max - BATCH_OPERATIONS_MAX];
+        let mut builder = BatchBuilder::default();
+        for operation in 0..BATCH_OPERATIONS_MAX {
+            let value: &[u8] = if operation == 0 { &value } else { &[] };
+            assert!(builder.push(Operation::CompareAndSet { key: b"k", expected: Index(u64::MAX), value }));
+        }
+        let request = Request::Write(Command::Batch(builder.batch().unwrap()));
+        let max = client_frame_bytes_max(key_bytes_max, value_bytes_max);
+        assert!(request.encoded_len() <= max, "{} of {max} bytes", request.encoded_len());
+    }
 }
 
 #[test]
