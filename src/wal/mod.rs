@@ -450,10 +450,10 @@ impl Wal {
 
     fn remove_oldest_segment(&mut self) -> Result<bool, WalError> {
         let index = self.view.base().id.index;
-        let Some((oldest, next)) = self.view.oldest_two() else { return Ok(false) };
+        let Some((oldest, next)) = self.view.oldest() else { return Ok(false) };
         // A log that was never cut off needs no snapshot, and must not come to need one.
-        let covered = index > Index(0)
-            && next.marks.first().is_some_and(|mark| mark.index <= if mark.is_base { index } else { index.next() });
+        let covered =
+            index > Index(0) && next.is_some_and(|mark| mark.index <= if mark.is_base { index } else { index.next() });
         if covered {
             crate::mark!("wal: segment removed");
             self.view.remove_oldest();

@@ -58,10 +58,12 @@ impl View {
         self.segments.write().expect("no panic holds it").pop_front()
     }
 
-    /// The two oldest segments, if there are two.
-    pub(super) fn oldest_two(&self) -> Option<(Arc<Segment>, Arc<Segment>)> {
+    /// The oldest segment, and where the entries behind it begin: the first mark of the segments behind it, of which some
+    /// may have none.
+    pub(super) fn oldest(&self) -> Option<(Arc<Segment>, Option<Mark>)> {
         let segments = self.segments.read().expect("no panic holds it");
-        Some((segments.front()?.clone(), segments.get(1)?.clone()))
+        let next = segments.iter().skip(1).find_map(|segment| segment.marks.first());
+        Some((segments.front()?.clone(), next))
     }
 
     #[cfg(test)]
@@ -75,6 +77,12 @@ impl View {
             self.set_base(base);
         }
         self.last.store(last.0, Ordering::Release); // partner: `read_once`; the marks are visible with it
+    }
+
+    /// The log restarts behind `base`. Before the mark that hides what is covered: whoever finds an entry hidden finds it
+    /// covered.
+    pub(super) fn restart(&self, base: LogBase) {
+        self.publish(base.id.index, Some(base));
     }
 
     /// Nothing at or before `base` is in the log.
@@ -156,11 +164,13 @@ impl LogReader {
         previous: EntryId,
         previous_chain: Option<Chain>,
     ) -> Result<ReadResult, WalError> {
-        // The log may be written again from below while it is read; what is found then is from two times, and the
-        // second look finds one. What is wrong twice is wrong.
+        // The log may be written again from below, or begin later, while it is read; what is found then is from two times,
+        // and the second look finds one. What is wrong twice is wrong.
         match self.read_once(from, bytes_max, previous, previous_chain) {
-            Ok(ReadResult::Mismatch) | Err(_) => self.read_once(from, bytes_max, previous, previous_chain),
-            result => result,
+            Ok(ReadResult::Entries(entries)) => Ok(ReadResult::Entries(entries)),
+            Ok(ReadResult::Compacted | ReadResult::Mismatch) | Err(_) => {
+                self.read_once(from, bytes_max, previous, previous_chain)
+            }
         }
     }
 
@@ -172,6 +182,8 @@ impl LogReader {
         previous_chain: Option<Chain>,
     ) -> Result<ReadResult, WalError> {
         let last = Index(self.view.last.load(Ordering::Acquire)); // partner: `publish`
+                                                                  // Before the base: an entry that is not found any more is covered by the base that is read then.
+        let before = self.view.header(from.previous());
         let base = self.view.base();
         if from <= base.id.index {
             return Ok(ReadResult::Compacted);
@@ -179,7 +191,7 @@ impl LogReader {
         if previous.index.next() != from || from > last {
             return Ok(ReadResult::Mismatch);
         }
-        let (before_id, before_chain) = match self.view.header(previous.index)? {
+        let (before_id, before_chain) = match before? {
             _ if previous.index == base.id.index => (base.id, base.chain),
             Some(header) => (header.id, header.chain),
             None => return Ok(ReadResult::Compacted),

@@ -169,7 +169,6 @@ impl Writer {
         let mut offset = self.active.end + BATCH_BYTES;
         let segment = &self.active.segment;
         segment.publish(self.active.end + self.buffer.len() as u64);
-        let mut base = None;
         for item in items {
             match item {
                 Item::Entry(entry) => {
@@ -178,14 +177,14 @@ impl Writer {
                     self.tip.append(&entry.header);
                 }
                 Item::Base(at) => {
+                    self.view.restart(*at);
                     segment.marks.note_base(at.id.index, offset);
                     self.tip = Tip::at(*at);
-                    base = Some(*at);
                 }
             }
             offset += item.bytes();
         }
-        self.view.publish(self.tip.last.id.index, base);
+        self.view.publish(self.tip.last.id.index, None);
         self.batch_number += 1;
         self.active.end += self.buffer.len() as u64;
         self.synced_to = segment.position(self.active.end);

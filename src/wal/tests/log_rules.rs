@@ -154,11 +154,10 @@ fn c5_a_snapshot_is_laid_over_the_whole_log() {
     // Segments leave at the oldest end, one at a time; at each step the log says the same.
     loop {
         let removed_before = rig.disk.operations();
-        let Some((oldest, next)) = rig.wal().view.oldest_two() else { break };
-        if next.marks.first().is_none_or(|mark| mark.index > Index(501)) {
+        let Some((oldest, Some(next))) = rig.wal().view.oldest() else { break };
+        if next.index > Index(501) {
             break;
         }
-        drop(next);
         rig.wal = None;
         Disk::virtual_(rig.disk.clone()).unlink(&oldest.path).unwrap();
         drop(oldest);
@@ -249,6 +248,52 @@ fn c5_a_log_that_conflicts_or_ends_earlier_is_dropped_and_one_that_begins_later_
         twin.options.snapshot = None;
         assert_eq!(twin.open().unwrap_err().exit_code(), 78);
     }
+}
+
+/// Starts that nothing was written after leave segments without entries; they keep nothing behind them from leaving.
+#[test]
+fn c5_segments_without_entries_leave_with_those_before() {
+    let mut rig = Rig::new();
+    for index in 0..120 {
+        rig.push(index, 1, &[1; 100]);
+    }
+    rig.wal().commit().unwrap();
+    rig.reopen();
+    rig.reopen();
+    let after_empty_starts = rig.end().segment;
+    for index in 120..240 {
+        rig.push(index, 1, &[1; 100]);
+        rig.wal().commit().unwrap();
+    }
+    let header = rig.entries[199].header;
+    let snapshot = LogBase { id: header.id, chain: header.chain, log_time: header.log_time };
+    rig.wal().compact(snapshot).unwrap();
+    rig.options.snapshot = Some(snapshot);
+    // After each step the log says the same; after some of them its oldest segment has no entries.
+    let (mut removed, mut began_empty) = (0, 0);
+    loop {
+        let removes = rig.wal().remove_oldest().unwrap();
+        rig.disk.power_cut(1);
+        let recovered = rig.open().unwrap();
+        assert_eq!((recovered.last, recovered.last_chain), (header_of(&rig, 240).id, header_of(&rig, 240).chain));
+        let kept: Vec<Entry> = rig.entries[recovered.base.id.index.0 as usize..].to_vec();
+        let base = recovered.base;
+        let read = rig.wal().reader().read(base.id.index.next(), usize::MAX, base.id, Some(base.chain)).unwrap();
+        assert_eq!(read, ReadResult::Entries(kept));
+        rig.wal().compact(snapshot).unwrap();
+        if !removes {
+            break;
+        }
+        removed += 1;
+        let oldest = rig.wal().view.oldest().unwrap().0;
+        began_empty += usize::from(oldest.marks.first().is_none());
+    }
+    let oldest = rig.wal().view.oldest().unwrap().0.header.sequence;
+    assert!(oldest >= after_empty_starts && began_empty >= 2 && removed > 4, "{oldest} {began_empty} {removed}");
+}
+
+fn header_of(rig: &Rig, index: usize) -> EntryHeader {
+    rig.entries[index - 1].header
 }
 
 /// redisraft#43: a log that begins behind the newest snapshot is refused, whatever lies in the gap; so is one without any.
@@ -454,6 +499,86 @@ fn c9_readers_beside_the_writer() {
     let reads: u64 = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
     assert!(reads > 0);
     rig.reopen();
+}
+
+/// C-9: what lies right behind the log's beginning is found, also while the beginning moves up to it and segments leave.
+#[test]
+fn c9_a_reader_right_behind_the_base_beside_compaction() {
+    let mut rig = Rig::new();
+    let reader = rig.wal().reader();
+    beside(
+        move |at: &LogBase| reader.read(at.id.index.next(), 100, at.id, Some(at.chain)).unwrap(),
+        |read| matches!(read, ReadResult::Entries(_)),
+        |aim| {
+            for round in 0..500 {
+                for _ in 0..3 {
+                    rig.push(rig.entries.len() as u64, 1, &[1; 6000]);
+                }
+                rig.wal().commit().unwrap();
+                let header = header_of(&rig, rig.entries.len() - 1);
+                let base = LogBase { id: header.id, chain: header.chain, log_time: header.log_time };
+                aim(base);
+                rig.wal().compact(base).unwrap();
+                while rig.wal().remove_oldest().unwrap() {}
+                assert!(round < 10 || rig.wal().view.oldest().unwrap().0.header.sequence > 3);
+            }
+        },
+    );
+}
+
+/// C-9: an entry that a restart of the log covers is there until it is compacted: at no moment is it another one.
+#[test]
+fn c9_a_reader_beside_a_restart_of_the_log() {
+    let mut rig = Rig::new();
+    rig.append(1, b"first");
+    let reader = rig.wal().reader();
+    beside(
+        move |at: &LogBase| {
+            reader.read(at.id.index, 100, EntryId { index: at.id.index.previous(), ..at.id }, None).unwrap()
+        },
+        |read| !matches!(read, ReadResult::Mismatch),
+        |aim| {
+            let mut last = rig.entries[0].clone();
+            for _ in 0..20_000 {
+                let next = entry(Some(&last), 1, b"covered");
+                let at = next.header;
+                rig.wal().push(None, None, &[next]).unwrap();
+                rig.wal().commit().unwrap();
+                aim(LogBase { id: at.id, chain: at.chain, log_time: at.log_time });
+                let id = EntryId { index: at.id.index.next(), ..at.id };
+                let base = LogBase { id, chain: Chain(at.chain.0 + 1), log_time: at.log_time };
+                rig.wal().push_base(base).unwrap();
+                rig.wal().commit().unwrap();
+                last = Entry { header: EntryHeader { id, chain: base.chain, ..at }, body: Bytes::new() };
+            }
+        },
+    );
+}
+
+/// Runs `write`, which says what to aim at; meanwhile another thread reads there, and what it finds must be good as long as
+/// the aim is the same.
+fn beside<R, G, W>(read: R, is_good: G, write: W)
+where
+    R: Fn(&LogBase) -> ReadResult + Send + 'static,
+    G: Fn(&ReadResult) -> bool + Send + 'static,
+    W: FnOnce(&dyn Fn(LogBase)),
+{
+    let aim = Arc::new(std::sync::Mutex::new(None));
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let (theirs, stopped) = (aim.clone(), stop.clone());
+    let thread = std::thread::spawn(move || {
+        let mut reads = 0u64;
+        while !stopped.load(std::sync::atomic::Ordering::Relaxed) {
+            let Some(at): Option<LogBase> = *theirs.lock().unwrap() else { continue };
+            let found = read(&at);
+            assert!(is_good(&found) || *theirs.lock().unwrap() != Some(at), "{found:?} at {at:?}");
+            reads += 1;
+        }
+        reads
+    });
+    write(&|at| *aim.lock().unwrap() = Some(at));
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    assert!(thread.join().unwrap() > 0);
 }
 
 /// Record by record: what is written is read, at its own place and with its own salt only.
