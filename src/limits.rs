@@ -27,6 +27,11 @@ pub const REPLACED_LIST_STEPS: usize = 4 * 1024;
 /// Old versions that are unlinked or freed after each entry, besides four steps for each of its commands (so that a backlog
 /// shrinks under load): some ten microseconds.
 pub const RECLAIM_STEPS: usize = 64;
+/// The same at each look while nothing is applied: a few hundred microseconds, so that what comes meanwhile waits no longer.
+pub const RECLAIM_IDLE_STEPS: usize = 1024;
+/// Time between two such looks, in milliseconds: a view that held a million versions is freed in some seconds, in a tenth of
+/// the thread's time.
+pub const RECLAIM_IDLE_MS: u64 = 5;
 
 /// Operations of one batch, the format's own bound: what one entry may do before the next has its turn.
 pub const BATCH_OPERATIONS_MAX: usize = 128;

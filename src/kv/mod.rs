@@ -127,9 +127,18 @@ impl Store {
 
     /// Publishes everything up to `applied` (C-19); call it after every entry, also after those that write nothing.
     /// Then frees a bounded number of old versions (C-20): more than the entry can have left, so that a backlog shrinks.
-    /// May be called again with the same index, to go on freeing when nothing is written.
     pub fn publish(&mut self, applied: Index) {
         self.list.publish(applied.0);
+    }
+
+    /// Frees a bounded number of old versions (C-20), as [`Store::publish`] does; for when nothing is written.
+    pub fn reclaim(&mut self) {
+        self.list.reclaim(crate::limits::RECLAIM_IDLE_STEPS);
+    }
+
+    /// Whether there is anything to free that no open view holds: call [`Store::reclaim`] again in a while.
+    pub fn is_reclaiming(&self) -> bool {
+        self.list.is_reclaiming()
     }
 
     /// The published revision.

@@ -197,7 +197,8 @@ impl Raft {
         assert!(settings.heartbeat < settings.election_timeout_min, "heartbeats come before elections");
         let peers = settings.voters.iter().copied().filter(|voter| *voter != settings.id).collect();
         let mut random = Random::new(settings.seed ^ u64::from(settings.id.0) << 32);
-        let (context, hard_state, applied) = (random.next(), recovered.hard_state, recovered.applied);
+        let (context, applied, durable_hard_state) = (random.next(), recovered.applied, recovered.hard_state);
+        let hard_state = raised(durable_hard_state, recovered.last.term, settings.id);
         let log = Log::new(recovered);
         assert_eq!(log.term_at(applied.id.index), Some(applied.id.term), "the state machine is at a place in the log");
         let applied = applied.id.index;
@@ -209,8 +210,8 @@ impl Raft {
             random,
             wall_clock: LogTime(0),
             hard_state,
-            handed_hard_state: hard_state,
-            durable_hard_state: hard_state,
+            handed_hard_state: durable_hard_state,
+            durable_hard_state,
             hard_states_in_flight: VecDeque::new(),
             sequence: AppendSequence(0),
             log,
@@ -572,4 +573,14 @@ impl Raft {
         );
         self.stop.get_or_insert(Stop(state));
     }
+}
+
+/// The hard state of a node whose log ends in `last`. A log of a later term than the hard state's (the file of a snapshot was
+/// durable, the term was not) is no reason to refuse: nothing was ever said in that term. But somebody led it, so no vote is
+/// needed in it any more: the node counts its own as given to itself.
+fn raised(hard_state: HardState, last: Term, own: NodeId) -> HardState {
+    if hard_state.term >= last {
+        return hard_state;
+    }
+    HardState { term: last, vote: Some(own), ..hard_state }
 }

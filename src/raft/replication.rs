@@ -237,8 +237,9 @@ impl Raft {
             // The log may have been rewritten since a read of an older term was asked for.
             LogReadResult::Compacted | LogReadResult::Mismatch if !current => Vec::new(),
             // The log was cut off meanwhile, or replaced by a snapshot: a follower is found to need one before the next message,
-            // and what is applied next lies behind it.
-            LogReadResult::Compacted if from <= self.log.base().id.index => Vec::new(),
+            // and what is applied next lies behind it. What lies right behind the base is asked for again: the reader
+            // may have seen the entry before it leave, and not yet that it became the base.
+            LogReadResult::Compacted if from <= self.log.base().id.index.next() => Vec::new(),
             result => return self.halt(format!("old entries from {from} for {purpose:?} cannot be read: {result:?}")),
         };
         match purpose {

@@ -18,8 +18,8 @@ pub(super) struct Snapshots {
     /// Where the node's durable snapshots end, oldest first: the newest, and those before it at or behind which the log may
     /// still be cut off. At most [`limits::SNAPSHOTS_HELD_MAX`].
     ends: VecDeque<LogBase>,
-    /// Bytes of the newest one's file.
-    bytes: u64,
+    /// The newest one, as a leader offers it; none once its file is known to be damaged.
+    newest: Option<SnapshotOffer>,
     fetch: Fetch,
 }
 
@@ -36,13 +36,12 @@ struct Fetch {
 impl Snapshots {
     /// The newest, as a leader offers it.
     pub(super) fn newest(&self) -> Option<SnapshotOffer> {
-        let LogBase { id, chain, .. } = *self.ends.back()?;
-        Some(SnapshotOffer { last: id, chain, bytes: self.bytes })
+        self.newest
     }
 
     fn note(&mut self, end: LogBase, bytes: u64) {
         self.ends.push_back(end);
-        self.bytes = bytes;
+        self.newest = Some(SnapshotOffer { last: end.id, chain: end.chain, bytes });
         if self.ends.len() > limits::SNAPSHOTS_HELD_MAX {
             self.ends.pop_front();
         }
@@ -65,8 +64,17 @@ impl Raft {
     /// and the log may be cut off behind the one before it. One that is not newer than those known is ignored.
     pub fn snapshot_taken(&mut self, end: LogBase, bytes: u64) {
         assert!(end.id.index <= self.applied, "a snapshot holds what was applied");
-        if self.snapshots.newest().is_none_or(|newest| newest.last.index < end.id.index) {
+        if self.snapshots.ends.back().is_none_or(|newest| newest.id.index < end.id.index) {
             self.snapshots.note(end, bytes);
+        }
+    }
+
+    /// The file of the snapshot that ends at `last` is damaged. If it is the newest, none is offered until another one is
+    /// taken, and the log is cut off behind no older one before that.
+    pub fn snapshot_damaged(&mut self, last: Index) {
+        let snapshots = &mut self.snapshots;
+        if snapshots.newest.take_if(|newest| newest.last.index == last).is_some() {
+            snapshots.ends.pop_back();
         }
     }
 
@@ -80,6 +88,10 @@ impl Raft {
             return Installed::Ignored;
         }
         let own = self.log.term_at(index);
+        if own == Some(end.id.term) && self.log.chain_at(index).is_some_and(|chain| chain != end.chain) {
+            self.halt(format!("chains differ at {:?}: the log or the snapshot is damaged", end.id));
+            return Installed::Ignored;
+        }
         let kept = sabotage!(ConflictSurvivesInstall, own == Some(end.id.term), own.is_some());
         if !kept {
             if self.is_leader() {
@@ -150,7 +162,12 @@ impl Raft {
         }
     }
 
+    /// Not before the term is durable in which it was offered: the snapshot's file, and a log that restarts behind it, must
+    /// not be of a later term than the node knows of after a crash.
     pub(super) fn take_fetch_wish(&mut self) -> Option<FetchSnapshot> {
+        if self.durable_hard_state.term != self.hard_state.term {
+            return None;
+        }
         self.snapshots.fetch.wish.take()
     }
 

@@ -182,6 +182,14 @@ pub enum Input {
     /// What became of [`Effects::fetch_snapshot`]: the state, verified, and the bytes of its file, which is durable here; or
     /// why not, in words for the operator.
     SnapshotFetched(Result<(Box<Restored>, u64), String>),
+    /// The file of this node's snapshot cannot be read, or those who fetched it found that it is damaged: it is offered to
+    /// nobody any more, and another one is taken. Ignored unless it is the newest.
+    SnapshotDamaged {
+        /// The last index that the snapshot covers.
+        last: Index,
+        /// What was found, in words for the operator.
+        why: String,
+    },
     /// The bulk worker has sent bytes of a snapshot to a peer, which therefore is getting on.
     SnapshotServed {
         /// The peer.

@@ -25,6 +25,7 @@ mod parked;
 mod pending;
 mod published;
 mod reads;
+mod reclaim;
 mod requests;
 mod snapshots;
 mod views;
@@ -50,6 +51,7 @@ use parked::ParkedWrites;
 use pending::{End, Pending};
 pub(crate) use published::Numbers;
 use reads::Reads;
+use reclaim::Reclaim;
 use snapshots::Snapshots;
 use views::Views;
 
@@ -71,6 +73,7 @@ pub struct Replica {
     reads: Reads,
     views: Views,
     snapshots: Snapshots,
+    reclaim: Reclaim,
     /// As of the last [`Replica::effects`].
     leader: Option<NodeId>,
     wall_clock: LogTime,
@@ -117,6 +120,7 @@ impl Replica {
             reads: Reads::default(),
             views: Views::default(),
             snapshots: Snapshots::default(),
+            reclaim: Reclaim::default(),
             leader: None,
             wall_clock: LogTime(0),
             published: Arc::new(Published::new(now)),
@@ -171,6 +175,7 @@ impl Replica {
             }
             Input::SnapshotTaken(result) => self.snapshot_taken(now, result),
             Input::SnapshotFetched(result) => self.snapshot_fetched(now, result),
+            Input::SnapshotDamaged { last, why } => self.snapshot_damaged(last, &why),
             Input::SnapshotServed { to, last } => {
                 if let Phase::Member(raft) = &mut self.phase {
                     raft.snapshot_served(now, to, last);
@@ -192,6 +197,7 @@ impl Replica {
             self.settle_leadership(now, effects);
             self.answer_reads(now, effects);
         }
+        self.reclaim.look(now, &mut self.store);
         self.formation.give(now, &mut effects.messages);
         self.return_credits(effects);
         self.publish(now);
@@ -211,6 +217,7 @@ impl Replica {
             self.reads.next_deadline(),
             self.views.next_deadline(),
             self.snapshots.next_deadline(),
+            self.reclaim.next_deadline(),
         ];
         others.into_iter().fold(raft, Time::min)
     }

@@ -9,7 +9,7 @@ use super::effects::{Completion, Effects, FetchSnapshot, NotTaken, ReplyTo, Snap
 use super::{Phase, Replica, StateSize};
 use crate::kv::{Contents, Position, Restored};
 use crate::limits;
-use crate::raft::{self, Installed, LogBase};
+use crate::raft::{self, Installed, LogBase, Raft};
 use crate::time::{Span, Time};
 
 /// Abandoned in a row after which the next snapshot is patient: it is never abandoned, and holds writes back instead (C-21).
@@ -21,6 +21,8 @@ pub(super) struct Snapshots {
     /// The last applied entry.
     applied: Position,
     newest: Option<SnapshotFile>,
+    /// The newest one was found damaged, and there is no other since.
+    damaged: bool,
     /// Bytes of entries applied since the newest snapshot was captured, or the one that is being taken.
     log_bytes: u64,
     taking: Option<Taking>,
@@ -107,7 +109,7 @@ impl Replica {
             return;
         }
         let state = self.store.bytes().saturating_mul(self.settings.snapshot_state_percent) / 100;
-        let enough = snapshots.log_bytes >= self.settings.snapshot_log_bytes_min.max(state);
+        let enough = snapshots.damaged || snapshots.log_bytes >= self.settings.snapshot_log_bytes_min.max(state);
         if !enough && snapshots.asked.is_empty() {
             return;
         }
@@ -143,7 +145,7 @@ impl Replica {
                 self.snapshots.abandoned = 0;
                 if let (Phase::Member(raft), false) = (&mut self.phase, taking.void) {
                     raft.snapshot_taken(base_of(file.position), file.bytes);
-                    self.snapshots.newest = Some(file);
+                    (self.snapshots.newest, self.snapshots.damaged) = (Some(file), false);
                 }
                 self.answer_askers(taking.askers, Ok(file));
             }
@@ -160,8 +162,25 @@ impl Replica {
         }
     }
 
-    /// Writes are held back: a patient snapshot keeps more old versions than a snapshot should (C-21).
+    /// The newest snapshot's file is damaged, if it is the one that ends at `last`.
+    pub(super) fn snapshot_damaged(&mut self, last: Index, why: &str) {
+        let snapshots = &mut self.snapshots;
+        if snapshots.newest.take_if(|newest| newest.position.id.index == last).is_none() {
+            return;
+        }
+        snapshots.damaged = true;
+        self.outbox.warnings.push(format!("the snapshot at index {last} is damaged ({why}): another one is taken"));
+        if let Phase::Member(raft) = &mut self.phase {
+            raft.snapshot_damaged(last);
+        }
+    }
+
+    /// Writes are held back: a patient snapshot keeps more old versions than a snapshot should (C-21). Only a leader can:
+    /// the writes of a follower's state machine are not those of its own clients.
     pub(super) fn snapshot_holds_writes_back(&self) -> bool {
+        if !self.raft().is_some_and(Raft::is_leader) {
+            return false;
+        }
         let patient = self.snapshots.taking.as_ref().is_some_and(|taking| taking.patient);
         patient && self.store.snapshot_held_bytes() > self.settings.snapshot_held_bytes_max
     }
@@ -220,6 +239,7 @@ impl Replica {
     fn note_installed(&mut self, file: SnapshotFile) {
         let snapshots = &mut self.snapshots;
         (snapshots.applied, snapshots.newest, snapshots.log_bytes) = (file.position, Some(file), 0);
+        snapshots.damaged = false;
         if let Some(taking) = &mut snapshots.taking {
             taking.void = true;
         }

@@ -3,7 +3,7 @@
 use protocol::message::{Envelope, Message};
 use protocol::{Index, NodeId, Term};
 use raftkv::limits;
-use raftkv::raft::{Installed, Role};
+use raftkv::raft::{Input, Installed, LogRead, LogReadResult, ReadPurpose, Role};
 use raftkv::time::Span;
 
 use super::net::Net;
@@ -663,6 +663,84 @@ fn c09_a_read_that_an_installation_overtakes_is_dropped() {
     net.say(1, 0, 3, theirs.append(6, 6, 2, 6));
     net.settle();
     assert_eq!((net.node(0).stop.clone(), net.node(0).applied.clone()), (None, theirs.entries));
+}
+
+/// C-9: the log's beginning may move between the two looks of a reader. Entries right behind it are asked for again.
+#[test]
+fn c09_compacted_right_behind_the_base_is_asked_again() {
+    let mut net = left_behind();
+    let first = base(&net, 0) + 1;
+    net.node_mut(0).wishes_held = true;
+    let (term, now) = (net.raft(0).term(), net.clock(0));
+    let compacted = |purpose| {
+        let result = LogReadResult::Compacted;
+        Input::LogRead(LogRead { purpose, term, from: Index(first), result })
+    };
+    let raft = net.node_mut(0).raft.as_mut().expect("alive");
+    raft.step(now, compacted(ReadPurpose::Apply));
+    raft.step(now, compacted(ReadPurpose::Peer(NodeId(1))));
+    net.turn(0);
+    assert_eq!(net.node(0).stop, None);
+    let behind =
+        LogRead { purpose: ReadPurpose::Apply, term, from: Index(first + 1), result: LogReadResult::Compacted };
+    net.input(0, Input::LogRead(behind));
+    assert!(net.node(0).stop.is_some(), "further behind it is a hole");
+}
+
+/// C-7: the file is not asked for before the term that it was offered in is durable: a crash must not leave a log of a term
+/// that the node does not know of.
+#[test]
+fn t81_a_snapshot_is_fetched_when_its_term_is_durable() {
+    let theirs = Image::of_terms(&[1, 1, 2, 2, 2]);
+    let (mut net, snapshot) = follower(Image::of_terms(&[1]), &theirs, 5);
+    net.node_mut(0).disk_held = true;
+    offer(&mut net, 2, &snapshot);
+    assert!(net.node(0).fetches.is_empty(), "term 2 is not durable");
+    net.persist(0);
+    assert_eq!(net.node(0).fetches.len(), 1);
+}
+
+/// A log of a later term than the hard state's, as a crash between a snapshot's file and the hard state may leave it: that
+/// term was led, so the node is in it and has no vote left in it; and nothing leaves before that is durable.
+#[test]
+fn t81_a_log_of_a_later_term_raises_the_term() {
+    let mut own = Image::of_terms(&[1, 2]);
+    own.hard_state.term = Term(1);
+    let mut net = Net::lone(3, own);
+    assert_eq!(net.term(0), 2);
+    net.say(1, 0, 2, Message::RequestVote { last: id(2, 2), transfer: false });
+    net.settle();
+    let granted = net.mail(1).iter().any(|sent| matches!(sent.message, Message::RequestVoteReply { granted: true }));
+    assert!(!granted, "who led that term is decided");
+    assert_eq!(net.node(0).durable.hard_state.term, Term(2));
+}
+
+/// C-8: a log that holds the snapshot's last entry with another chain is damaged, or the file is.
+#[test]
+fn t82_a_snapshot_whose_chain_differs_stops_the_node() {
+    let theirs = Image::of_terms(&[1, 1, 2, 2, 2, 2]);
+    let (mut net, snapshot) = follower(theirs.clone(), &theirs, 5);
+    let mut end = snapshot.end;
+    end.chain.0 += 1;
+    let raft = net.node_mut(0).raft.as_mut().expect("alive");
+    assert_eq!(raft.install(end, 1), Installed::Ignored);
+    net.turn(0);
+    assert!(net.node(0).stop.as_ref().is_some_and(|stop| stop.contains("chains differ")));
+}
+
+/// A leader offers nothing of a file that is damaged, until it has another one.
+#[test]
+fn c05_a_damaged_snapshot_is_not_offered() {
+    let mut net = left_behind();
+    let newest = net.node(0).snapshots.last().expect("taken").end;
+    net.node_mut(0).raft.as_mut().expect("alive").snapshot_damaged(newest.id.index);
+    net.rejoin(2);
+    net.run(HB.times(3));
+    let offered = |net: &Net| offers(&net.sent);
+    assert!(!offered(&net).contains(&newest.id.index.0), "{:?}", offered(&net));
+    net.node_mut(0).raft.as_mut().expect("alive").snapshot_taken(newest, 1);
+    net.run(HB.times(2));
+    assert!(offered(&net).contains(&newest.id.index.0), "a new file of the same place");
 }
 
 /// A log entry whose body nobody needs any more is not kept in memory either.

@@ -194,6 +194,11 @@ impl Writer {
         self.reclaim(steps);
     }
 
+    /// Whether there is something to unlink or free that no open view holds.
+    pub(super) fn is_reclaiming(&self) -> bool {
+        !self.superseded.is_empty() || !self.retired.is_empty() || self.views.any_closing()
+    }
+
     pub(super) fn open_view(&mut self, boot: u64, purpose: Purpose) -> Result<ViewId, ViewsFull> {
         self.reclaim(limits::RECLAIM_STEPS); // closed views may have places to give back
         self.views.open(&self.shared.views, boot, self.applied, purpose)
@@ -236,8 +241,8 @@ impl Writer {
     }
 
     /// Frees and unlinks what C-20 allows, in about `steps` steps.
-    fn reclaim(&mut self, mut steps: usize) {
-        if self.superseded.is_empty() && self.retired.is_empty() && !self.views.any_closing() {
+    pub(super) fn reclaim(&mut self, mut steps: usize) {
+        if !self.is_reclaiming() {
             return;
         }
         // Partner of the fence in `Reader::pin`: a pin that `oldest` misses sees all that was stored before this.

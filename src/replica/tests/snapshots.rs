@@ -168,6 +168,92 @@ fn c21_the_third_attempt_holds_writes_back() {
     assert!(!published.paused(), "the next one is an ordinary one again");
 }
 
+/// A follower cannot hold anything back: its writes are the leader's, and its clients are not to wait.
+#[test]
+fn c21_a_patient_snapshot_of_a_follower_holds_no_client_back() {
+    let mut rig = Rig::unformed_with(3, |settings| {
+        (settings.snapshot_log_bytes_min, settings.snapshot_held_bytes_max) = (1, 10_000);
+    });
+    rig.lead();
+    let write_all = |rig: &mut Rig| {
+        for request in 1..=20 {
+            rig.write(0, request, PATIENCE);
+            rig.pass(Span::millis(60));
+        }
+    };
+    write_all(&mut rig);
+    for _ in 0..2 {
+        for (node, _) in std::mem::take(&mut rig.takes) {
+            rig.snapshot_taken(node, Err(NotTaken::Abandoned));
+        }
+    }
+    assert_eq!(rig.takes.len(), 3, "patient ones");
+    write_all(&mut rig);
+    let paused: Vec<bool> = rig.replicas.iter().map(|replica| replica.published().paused()).collect();
+    let held = rig.replicas.iter().all(|replica| replica.store().snapshot_held_bytes() > 10_000);
+    assert_eq!((paused.as_slice(), held), ([true, false, false].as_slice(), true));
+}
+
+/// C-20: what a view held is freed when it is closed, also if nothing is written any more, a part at each look.
+#[test]
+fn c20_an_idle_store_frees_what_a_closed_view_held() {
+    let mut rig = led_with(1, u64::MAX);
+    rig.ask(0, Request::OpenView { io_loop: 0, token: 1, local: true, deadline: Time::NEVER });
+    let Some(Completion::View { result: Ok(view), .. }) = rig.take_done().pop() else { panic!("a view") };
+    for request in 0..3_000 {
+        rig.overwrite(0, request % 10);
+        rig.write(0, 1_000_000 + request, PATIENCE);
+        rig.settle();
+    }
+    rig.ask(0, Request::OpenView { io_loop: 0, token: 2, local: true, deadline: Time::NEVER });
+    let Some(Completion::View { result: Ok(second), .. }) = rig.take_done().pop() else { panic!("a view") };
+    for request in 0..3_000 {
+        rig.write(0, 1_000_000 + request, PATIENCE);
+        rig.settle();
+    }
+    for view in [view, second] {
+        rig.ask(0, Request::CloseView { view });
+    }
+    let (before, held) = (rig.replicas[0].store().bytes(), rig.replicas[0].store().views().held_bytes);
+    assert!(held > 1_000_000, "{held}");
+    let mut looks = 0;
+    while rig.replicas[0].store().is_reclaiming() {
+        let due = rig.replicas[0].next_deadline();
+        let pause = due.since(rig.now);
+        assert!(due > rig.now && pause <= Span::millis(limits::RECLAIM_IDLE_MS), "{pause:?}: no busy loop, and soon");
+        rig.pass(pause);
+        looks += 1;
+    }
+    let freed = before - rig.replicas[0].store().bytes();
+    assert!(looks > 1 && freed >= held, "{looks} looks, {freed} of {held} bytes");
+    assert!(rig.replicas[0].next_deadline().since(rig.now) > Span::millis(limits::RECLAIM_IDLE_MS), "nothing is due");
+}
+
+/// A file that cannot be read is offered to nobody and answers nobody; another one is taken at once.
+#[test]
+fn c22_a_snapshot_that_is_damaged_is_not_offered_and_taken_anew() {
+    let mut rig = led_with(1, u64::MAX);
+    rig.write(0, 1, PATIENCE);
+    rig.settle();
+    rig.ask_snapshot(0, 50);
+    let first = rig.only_take();
+    rig.snapshot_taken(0, Ok(file(first.contents.position)));
+    rig.take_done();
+    let last = first.contents.position.id.index;
+    rig.replicas[0].step(rig.now, Input::SnapshotDamaged { last: last.next(), why: "another".to_owned() });
+    rig.settle();
+    assert!(rig.takes.is_empty(), "one that is not the newest changes nothing");
+    rig.replicas[0].step(rig.now, Input::SnapshotDamaged { last, why: "a checksum".to_owned() });
+    rig.ask_snapshot(0, 51);
+    assert_eq!(rig.take_done(), [], "not with the damaged one");
+    let second = rig.only_take();
+    assert_eq!(second.contents.position.id.index, last, "of the same place");
+    assert!(rig.warnings.iter().any(|warning| warning.contains("a checksum")), "{:?}", rig.warnings);
+    rig.ask_snapshot(0, 52);
+    rig.snapshot_taken(0, Ok(file(second.contents.position)));
+    assert!(rig.take_done().contains(&answer(52, Ok(file(second.contents.position)))));
+}
+
 /// A node that led, and now needs a snapshot: nobody can say what became of the writes that it covers. Their credits come
 /// back, answered or not, and views of the old state end.
 #[test]
