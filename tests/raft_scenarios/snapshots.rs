@@ -294,6 +294,7 @@ fn t84_two_snapshots_at_once() {
     offer(&mut net, 2, &older);
     offer(&mut net, 2, &newer);
     offer(&mut net, 2, &older);
+    net.settle();
     assert_eq!(net.node(0).fetches.len(), 1, "one at a time");
     let mut both = net;
     both.node_mut(0).fetch_held = false;
@@ -732,15 +733,16 @@ fn t82_a_snapshot_whose_chain_differs_stops_the_node() {
 #[test]
 fn c05_a_damaged_snapshot_is_not_offered() {
     let mut net = left_behind();
-    let newest = net.node(0).snapshots.last().expect("taken").end;
-    net.node_mut(0).raft.as_mut().expect("alive").snapshot_damaged(newest.id.index);
+    let newest = net.node(0).snapshots.last().expect("taken").clone();
+    net.node_mut(0).raft.as_mut().expect("alive").snapshot_damaged(newest.end.id.index);
+    net.sent.clear();
     net.rejoin(2);
     net.run(HB.times(3));
     let offered = |net: &Net| offers(&net.sent);
-    assert!(!offered(&net).contains(&newest.id.index.0), "{:?}", offered(&net));
-    net.node_mut(0).raft.as_mut().expect("alive").snapshot_taken(newest, 1);
+    assert!(!offered(&net).contains(&newest.end.id.index.0), "{:?}", offered(&net));
+    net.node_mut(0).raft.as_mut().expect("alive").snapshot_taken(newest.end, newest.bytes());
     net.run(HB.times(2));
-    assert!(offered(&net).contains(&newest.id.index.0), "a new file of the same place");
+    assert!(offered(&net).contains(&newest.end.id.index.0), "a new file of the same place");
 }
 
 /// A log entry whose body nobody needs any more is not kept in memory either.
