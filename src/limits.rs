@@ -198,6 +198,8 @@ pub const SNAPSHOT_FRAME_BYTES_MAX: usize = SNAPSHOT_CHUNK_BYTES_MAX + 1024;
 pub const SNAPSHOT_FETCH_BYTES_MAX: u64 = 4 * SNAPSHOT_CHUNK_BYTES_MAX as u64;
 /// Connections over which others fetch snapshots at a time; each holds a read buffer and one chunk.
 pub const SNAPSHOTS_SERVED_MAX: usize = 4;
+/// Times that a member begins to fetch the same snapshot from its first byte before the file is taken for damaged.
+pub const SNAPSHOT_BEGUN_MAX: u32 = 3;
 /// A transfer in which nothing moves for so long is given up, in milliseconds: a receiver may have to sync a slow disk.
 pub const SNAPSHOT_IDLE_MS: u64 = 30_000;
 /// How often a leader is told that a transfer goes on, in milliseconds.

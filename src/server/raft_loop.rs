@@ -183,6 +183,7 @@ impl RaftLoop {
                     Done::LogRead(read) => self.replica.step(now, Input::LogRead(read)),
                     Done::Taken(result) => self.replica.step(now, Input::SnapshotTaken(result)),
                     Done::Fetched(result) => self.replica.step(now, Input::SnapshotFetched(result)),
+                    Done::Damaged(last, why) => self.replica.step(now, Input::SnapshotDamaged { last, why }),
                     Done::Served(to, last) => self.replica.step(now, Input::SnapshotServed { to, last }),
                 }
             }

@@ -57,6 +57,8 @@ pub(super) enum Done {
     Fetched(Result<(Box<Restored>, u64), String>),
     /// A member has just been sent bytes of the snapshot that ends at this index.
     Served(NodeId, Index),
+    /// The file of the snapshot that ends at this index cannot be read, or is not what it should be; in words.
+    Damaged(Index, String),
 }
 
 /// What the thread is made of.

@@ -5,7 +5,7 @@ use log::{info, warn};
 use mio::event::Event;
 use mio::{Interest, Registry, Token};
 use protocol::snapshot::{Chunk, Fetch, Gone, GoneReason, Transfer};
-use protocol::NodeId;
+use protocol::{Index, NodeId};
 use slab::Slab;
 
 use super::rate::Rate;
@@ -26,6 +26,33 @@ pub(crate) struct Serving {
     connections: Slab<Connection>,
     /// Of all connections together.
     rate: Rate,
+    beginnings: Beginnings,
+}
+
+/// How often members have begun the same snapshot from its first byte. One that was broken off is gone on with, so who begins
+/// again and again found what it got damaged.
+#[derive(Debug, Default)]
+struct Beginnings {
+    /// The last snapshot of each member, and how often; members are few and were admitted.
+    of: Vec<(NodeId, Index, u32)>,
+}
+
+impl Beginnings {
+    /// One more. True if it was one too many; then it is counted anew.
+    fn note(&mut self, member: NodeId, last: Index) -> bool {
+        let place = self.of.iter().position(|(node, ..)| *node == member).unwrap_or_else(|| {
+            self.of.push((member, last, 0));
+            self.of.len() - 1
+        });
+        let (_, index, times) = &mut self.of[place];
+        *times = if *index == last { *times + 1 } else { 1 };
+        *index = last;
+        let is_damaged = *times >= limits::SNAPSHOT_BEGUN_MAX;
+        if is_damaged {
+            *times = 0;
+        }
+        is_damaged
+    }
 }
 
 struct Connection {
@@ -46,7 +73,12 @@ struct Connection {
 impl Serving {
     /// Sends at most so many bytes a second.
     pub(crate) fn new(registry: Registry, bytes_per_second: u64) -> Serving {
-        Serving { registry, connections: Slab::new(), rate: Rate::new(bytes_per_second) }
+        Serving {
+            registry,
+            connections: Slab::new(),
+            rate: Rate::new(bytes_per_second),
+            beginnings: Beginnings::default(),
+        }
     }
 
     /// A member that was admitted wants a snapshot.
@@ -96,7 +128,7 @@ impl Serving {
         for key in keys {
             let connection = &mut self.connections[key];
             let peer = connection.peer;
-            match connection.turn(now, snapshots, &mut self.rate, recorder, done) {
+            match connection.turn(now, snapshots, (&mut self.rate, &mut self.beginnings), recorder, done) {
                 Ok(wanted) => next = next.min(wanted),
                 Err(why) => {
                     info!("node {peer} fetches no snapshot from here any more: {why}");
@@ -121,7 +153,7 @@ impl Connection {
         &mut self,
         now: Time,
         snapshots: &Snapshots,
-        rate: &mut Rate,
+        (rate, beginnings): (&mut Rate, &mut Beginnings),
         recorder: &mut Recorder,
         done: &mut Vec<Done>,
     ) -> Result<Next, String> {
@@ -143,7 +175,11 @@ impl Connection {
         }
         let Some(fetch) = self.next_fetch()? else { return Ok(Next::At(self.deadline)) };
         self.deadline = now + Span::millis(limits::SNAPSHOT_IDLE_MS);
-        let bytes = self.answer(&fetch, snapshots);
+        if fetch.offset == 0 && fetch.bytes_max > 0 && beginnings.note(self.peer, fetch.last.index) {
+            let why = format!("node {} began to fetch it {} times", self.peer, limits::SNAPSHOT_BEGUN_MAX);
+            done.push(Done::Damaged(fetch.last.index, why));
+        }
+        let bytes = self.answer(&fetch, snapshots, done);
         rate.spend(now, bytes);
         recorder.add(Counter::SnapshotBytesSent, bytes);
         if bytes > 0 && now >= self.told + Span::millis(limits::SNAPSHOT_SERVED_TOLD_MS) {
@@ -175,7 +211,7 @@ impl Connection {
     }
 
     /// Queues the chunk, or why there is none; tells how many bytes of the file that is.
-    fn answer(&mut self, fetch: &Fetch, snapshots: &Snapshots) -> u64 {
+    fn answer(&mut self, fetch: &Fetch, snapshots: &Snapshots, done: &mut Vec<Done>) -> u64 {
         match self.read(fetch, snapshots) {
             Ok((summary, bytes)) => {
                 self.socket.send_transfer(&Transfer::Chunk(Chunk {
@@ -189,6 +225,9 @@ impl Connection {
             }
             Err((reason, why)) => {
                 refuse(&mut self.socket, reason, &why);
+                if reason == GoneReason::Unreadable {
+                    done.push(Done::Damaged(fetch.last.index, why));
+                }
                 self.closing = true;
                 0
             }
@@ -227,4 +266,24 @@ fn refuse(socket: &mut PeerConnection, reason: GoneReason, text: &str) {
 
 fn text(error: impl std::fmt::Display) -> String {
     error.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_that_a_member_begins_again_and_again_is_damaged() {
+        let mut beginnings = Beginnings::default();
+        let mut begin = |member, last| beginnings.note(NodeId(member), Index(last));
+        for _ in 0..2 {
+            for _ in 1..limits::SNAPSHOT_BEGUN_MAX {
+                assert!(!begin(1, 10) && !begin(2, 10));
+            }
+            assert!(begin(1, 10) && begin(2, 10), "each member is counted by itself");
+        }
+        for last in 10..100 {
+            assert!(!begin(1, last), "another one each time");
+        }
+    }
 }
