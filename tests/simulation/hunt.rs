@@ -151,10 +151,11 @@ impl Hunt {
 
     /// Notes a range; the last of its bug is told, and written to the report.
     fn note(&self, done: &mut Vec<Hunted>, bug: Bug, catch: Catch, sources: &str) {
-        let hunted = match done.iter_mut().find(|hunted| hunted.bug == bug) {
-            Some(hunted) => hunted,
-            None => done.push_mut(Hunted { bug, catches: Vec::new() }),
-        };
+        let place = done.iter().position(|hunted| hunted.bug == bug).unwrap_or(done.len());
+        if place == done.len() {
+            done.push(Hunted { bug, catches: Vec::new() });
+        }
+        let hunted = &mut done[place];
         hunted.catches.push(catch);
         if hunted.catches.len() < self.ranges {
             return;
