@@ -32,6 +32,10 @@ mod queue;
 mod random;
 mod recorder;
 mod runs;
+mod scenario;
+mod schedule;
+#[cfg(feature = "sabotage")]
+mod shrink;
 mod trace;
 mod transfers;
 #[path = "../linearizability/wgl.rs"]
@@ -42,7 +46,8 @@ mod world;
 use std::sync::OnceLock;
 
 use profile::Profile;
-use runs::{run_all, Plan};
+use runs::{run_all, run_scheduled, Plan};
+use scenario::Scenario;
 
 /// Seeds that always run.
 const SEEDS: u64 = 60;
@@ -67,4 +72,76 @@ fn seeds() {
     assert!(totals.gaps().is_empty(), "{:?}", totals.gaps());
     let failures = totals.failures;
     assert!(failures.is_empty(), "{} of {count} seeds failed; the first: {}", failures.len(), failures[0]);
+}
+
+#[test]
+fn a_recorded_schedule_makes_the_same_run() {
+    for seed in 0..5 {
+        let profile = Profile::short(seed);
+        let (drawn, schedule) = run_scheduled(profile.clone(), None);
+        let text = Scenario { profile, schedule, bug: None }.to_string();
+        let scenario = Scenario::parse(&text).expect("it is what was written");
+        assert_eq!(scenario.to_string(), text);
+        let (again, replayed) = run_scheduled(scenario.profile, Some(scenario.schedule.clone()));
+        let (drawn, again) = (drawn.expect("the seed passes"), again.expect("and so does its replay"));
+        assert_eq!(replayed, scenario.schedule, "seed {seed}");
+        let counts = |summary: &runs::Summary| (summary.committed, summary.executed, summary.read, summary.unknown);
+        assert_eq!(counts(&drawn), counts(&again), "seed {seed}");
+    }
+}
+
+/// Shrunken failures of the past, and of deliberate bugs: none of them fails now, unless its bug is there.
+#[test]
+fn scenarios_and_their_sabotage() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/simulation/scenarios");
+    let mut count = 0;
+    for item in std::fs::read_dir(folder).expect("there are scenarios") {
+        let path = item.expect("the folder can be listed").path();
+        let text = std::fs::read_to_string(&path).expect("it can be read");
+        let scenario = Scenario::parse(&text).unwrap_or_else(|line| panic!("{}: {line}", path.display()));
+        let (result, _) = run_scheduled(scenario.profile.clone(), Some(scenario.schedule.clone()));
+        result.unwrap_or_else(|line| panic!("{}: {line}", path.display()));
+        #[cfg(feature = "sabotage")]
+        if let Some(bug) = &scenario.bug {
+            raftkv::sabotage::arm(Some(raftkv::sabotage::Bug::named(bug).expect("it is a bug")));
+            let (result, _) = run_scheduled(scenario.profile, Some(scenario.schedule));
+            raftkv::sabotage::arm(None);
+            println!("{}: {}", path.display(), result.expect_err("its bug is there"));
+        }
+        count += 1;
+    }
+    assert!(count > 0);
+}
+
+#[cfg(feature = "sabotage")]
+mod sabotage {
+    use raftkv::sabotage::{arm, Bug};
+
+    use super::*;
+    use shrink::{invariant, shrink};
+
+    #[test]
+    fn sabotage_is_shrunk_to_a_few_faults() {
+        let bug = Bug::ReadWithoutRound;
+        arm(Some(bug));
+        let profile = (0..100).map(Profile::short).find(|profile| runs::run(profile.clone()).is_err());
+        let profile = profile.expect("a seed finds it");
+        let (_, drawn) = run_scheduled(profile.clone(), None);
+        let shrunk = shrink(profile, Some(bug.name().to_owned()), 300).expect("it fails again");
+        println!(
+            "{} of {} faults left, {} runs: {}",
+            shrunk.scenario.schedule.len(),
+            drawn.len(),
+            shrunk.runs,
+            shrunk.line
+        );
+        println!("{}", shrunk.scenario);
+        let scenario = Scenario::parse(&shrunk.scenario.to_string()).expect("it is what was written");
+        let (again, _) = run_scheduled(scenario.profile.clone(), Some(scenario.schedule.clone()));
+        assert_eq!(invariant(&again.expect_err("it fails from its text")), invariant(&shrunk.line));
+        assert!(scenario.schedule.len() <= 6, "{} faults are left of {}", scenario.schedule.len(), drawn.len());
+        arm(None);
+        let (honest, _) = run_scheduled(scenario.profile, Some(scenario.schedule));
+        honest.expect("without the bug nothing is wrong");
+    }
 }

@@ -1,17 +1,20 @@
 //! What goes wrong in the world, and when.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use raftkv::time::Span;
 
 use crate::profile::Profile;
 use crate::random::Random;
-use crate::world::World;
+use crate::schedule::{record, Deed, ScheduledFault};
+use crate::world::{World, START};
 
 pub struct Nemesis {
     profile: Profile,
     random: Random,
     faults: Vec<Fault>,
+    /// What to do instead of drawing it.
+    schedule: Option<VecDeque<ScheduledFault>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -47,87 +50,87 @@ impl Nemesis {
             (profile.full_disks, Fault::FullDisk),
         ];
         let faults = classes.into_iter().filter(|(on, _)| *on).map(|(_, fault)| fault).collect();
-        Self { profile: profile.clone(), random: Random::of(profile.seed, "nemesis"), faults }
+        Self { profile: profile.clone(), random: Random::of(profile.seed, "nemesis"), faults, schedule: None }
     }
 
-    /// Does one thing; returns when to come again.
+    /// Does what a schedule says, and nothing else.
+    pub fn of_schedule(profile: &Profile, schedule: Vec<ScheduledFault>) -> Self {
+        Self { schedule: Some(schedule.into()), ..Self::new(profile) }
+    }
+
+    /// Does one thing, or what is due of a schedule; returns when to come again.
     pub fn strike(&mut self, world: &mut World) -> Span {
+        let now = world.queue.now().since(START);
+        if let Some(schedule) = &mut self.schedule {
+            while schedule.front().is_some_and(|fault| fault.at <= now) {
+                let due = schedule.pop_front().expect("looked at");
+                due.deed.commit(world);
+                record(due);
+            }
+            return schedule.front().map_or(self.profile.turmoil, |next| Span(next.at.0 - now.0));
+        }
         if !self.faults.is_empty() {
             let fault = self.random.pick(&self.faults.clone());
-            self.commit(fault, world);
+            for deed in self.deeds(fault, world) {
+                deed.commit(world);
+                record(ScheduledFault { at: now, deed });
+            }
         }
         Span(1_000_000 + self.random.around(self.profile.fault_every.0))
     }
 
-    fn commit(&mut self, fault: Fault, world: &mut World) {
-        let victim = self.victim(world);
+    fn deeds(&mut self, fault: Fault, world: &World) -> Vec<Deed> {
+        let node = self.victim(world);
         let back_after = Span::millis(self.random.pick(&[1, 100, 700, 3_000]));
-        match fault {
-            Fault::Kill => world.crash(victim, false, back_after),
-            Fault::PowerCut if self.random.chance(500) => world.crash(victim, true, back_after),
-            Fault::PowerCut => world.nodes[victim as usize].power_goes_in_sync = Some(back_after),
+        let nodes = self.profile.nodes;
+        let deed = match fault {
+            Fault::Kill => Deed::Crash { node, power: false, back_after },
+            Fault::PowerCut if self.random.chance(500) => Deed::Crash { node, power: true, back_after },
+            Fault::PowerCut => Deed::PowerGoesInSync { node, back_after },
             Fault::AllAtOnce => {
                 let power = self.profile.power_cuts;
-                for id in 0..self.profile.nodes {
+                let mut crash = |node| {
                     let back_after = Span::millis(self.random.below(500));
-                    world.crash(id, power, back_after);
-                }
+                    Deed::Crash { node, power, back_after }
+                };
+                return (0..nodes).map(&mut crash).collect();
             }
             Fault::Partition => {
-                let blocked = self.blocked(victim);
+                let blocked = self.blocked(node);
+                let mut deeds = Vec::new();
                 // Noticed at once by both ends, or by nobody until a timeout.
                 if self.random.chance(500) {
-                    for (from, to) in &blocked {
-                        world.network.close(&mut world.queue, *from, *to, false);
-                    }
+                    deeds.extend(blocked.iter().map(|(from, to)| Deed::Close { from: *from, to: *to }));
                 }
-                self.partition(world, blocked);
+                deeds.push(Deed::Block(blocked));
+                return deeds;
             }
             Fault::CutOff => {
                 // All its peers notice, its clients do not: they ask on while the others elect (C-15, C-18).
-                world.network.close_all_of(&mut world.queue, victim, false);
+                let mut deeds = vec![Deed::CloseAll { node }];
                 if self.random.chance(500) {
-                    let others = (0..self.profile.nodes).filter(|id| *id != victim);
-                    let blocked = others.flat_map(|id| [(id, victim), (victim, id)]).collect();
-                    self.partition(world, blocked);
+                    let others = (0..nodes).filter(|id| *id != node);
+                    deeds.push(Deed::Block(others.flat_map(|id| [(id, node), (node, id)]).collect()));
                 }
+                return deeds;
             }
-            Fault::Heal => self.partition(world, BTreeSet::new()),
-            Fault::Pause => {
-                let until = world.queue.now() + Span::millis(self.random.pick(&[5, 200, 1_000, 4_000]));
-                world.nodes[victim as usize].paused_until = until;
-            }
-            Fault::Reset => {
-                let peer = self.random.below(u64::from(self.profile.nodes)) as u32;
-                if peer == victim {
-                    world.reset_clients_of(victim);
-                } else {
-                    world.network.close(&mut world.queue, victim, peer, false);
-                }
-            }
-            Fault::FailedSync => {
-                let node = &mut world.nodes[victim as usize];
-                if node.process.is_some() {
-                    node.disk.fail_sync(self.random.between(1, 4));
-                    node.disk_fails = true;
-                }
-            }
-            Fault::HungDisk => {
-                // For longer than an election, or until it is killed: syncs do not return, and nothing says so (C-13).
-                let span = Span::millis(self.random.pick(&[300, 2_000, 30_000]));
-                world.nodes[victim as usize].disk_hangs_until = world.queue.now() + span;
-            }
-            Fault::FullDisk => world.nodes[victim as usize].fill_disk(),
+            Fault::Heal => Deed::Block(BTreeSet::new()),
+            Fault::Pause => Deed::Pause { node, span: Span::millis(self.random.pick(&[5, 200, 1_000, 4_000])) },
+            Fault::Reset => match self.random.below(u64::from(nodes)) as u32 {
+                peer if peer == node => Deed::ResetClients { node },
+                peer => Deed::Close { from: node, to: peer },
+            },
+            Fault::FailedSync if world.nodes[node as usize].process.is_none() => return Vec::new(),
+            Fault::FailedSync => Deed::FailSync { node, nth: self.random.between(1, 4) },
+            // For longer than an election, or until it is killed: syncs do not return, and nothing says so (C-13).
+            Fault::HungDisk => Deed::HangDisk { node, span: Span::millis(self.random.pick(&[300, 2_000, 30_000])) },
+            Fault::FullDisk => Deed::FillDisk { node },
             Fault::ClockJump => {
                 let hours = self.random.between(0, 48) as i64 - 24;
-                world.nodes[victim as usize].wall_clock += hours * 3_600_000;
+                Deed::ClockJump { node, ms: hours * 3_600_000 }
             }
-        }
-    }
-
-    fn partition(&mut self, world: &mut World, blocked: BTreeSet<(u32, u32)>) {
-        let lives: Vec<u32> = world.nodes.iter().map(|node| node.life).collect();
-        world.network.partition(&mut world.queue, &lives, blocked);
+        };
+        vec![deed]
     }
 
     /// Half of the time the leader, because most of what can go wrong goes wrong there.

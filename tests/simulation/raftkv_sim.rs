@@ -28,6 +28,9 @@ mod queue;
 mod random;
 mod recorder;
 mod runs;
+mod scenario;
+mod schedule;
+mod shrink;
 mod trace;
 mod transfers;
 #[path = "../linearizability/wgl.rs"]
@@ -42,7 +45,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use clap::Parser;
 
 use profile::Profile;
-use runs::{run, run_all, Plan};
+use runs::{run, run_all, run_scheduled, Plan};
+use scenario::Scenario;
 
 /// Runs seeds of the simulated cluster: whole clusters in virtual time, with faults; every answer is checked.
 #[derive(Debug, Parser)]
@@ -83,6 +87,12 @@ struct Args {
     #[cfg(feature = "sabotage")]
     #[arg(long)]
     report: Option<std::path::PathBuf>,
+    /// Make the failing run of this seed small, and print it as a scenario (tests/simulation/scenarios).
+    #[arg(long, requires = "seed")]
+    shrink: bool,
+    /// Replay a scenario.
+    #[arg(long, conflicts_with_all = ["seed", "seeds", "minutes"])]
+    scenario: Option<std::path::PathBuf>,
     /// Print every event.
     #[arg(long)]
     verbose: bool,
@@ -105,6 +115,12 @@ fn main() -> ExitCode {
         Some(bug) => hunt::arm_everywhere(*bug),
         None => {}
     }
+    if let Some(path) = &args.scenario {
+        return replay(path);
+    }
+    if args.shrink {
+        return shrink_seed(profile(first), bug_name(&args));
+    }
     if args.seeds.is_none() && args.minutes.is_none() {
         return one(profile(first));
     }
@@ -118,6 +134,56 @@ fn main() -> ExitCode {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
+    }
+}
+
+/// Runs of one shrinking.
+const SHRINKING_RUNS_MAX: usize = 1_000;
+
+fn shrink_seed(profile: Profile, bug: Option<String>) -> ExitCode {
+    let Some(shrunk) = shrink::shrink(profile, bug, SHRINKING_RUNS_MAX) else {
+        eprintln!("nothing to shrink: the seed does not fail");
+        return ExitCode::FAILURE;
+    };
+    eprintln!("{} faults left, after {} runs", shrunk.scenario.schedule.len(), shrunk.runs);
+    print!("# {}\n{}", shrunk.line, shrunk.scenario);
+    ExitCode::SUCCESS
+}
+
+#[cfg(feature = "sabotage")]
+fn bug_name(args: &Args) -> Option<String> {
+    args.bug.first().map(|bug| bug.name().to_owned())
+}
+
+#[cfg(not(feature = "sabotage"))]
+fn bug_name(_: &Args) -> Option<String> {
+    None
+}
+
+fn replay(path: &std::path::Path) -> ExitCode {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) => {
+            eprintln!("{}: {error}", path.display());
+            return ExitCode::FAILURE;
+        }
+    };
+    let scenario = match Scenario::parse(&text) {
+        Ok(scenario) => scenario,
+        Err(line) => {
+            eprintln!("{}: not understood: {line}", path.display());
+            return ExitCode::FAILURE;
+        }
+    };
+    match run_scheduled(scenario.profile, Some(scenario.schedule)).0 {
+        Ok(summary) => {
+            println!("{summary:?}");
+            ExitCode::SUCCESS
+        }
+        Err(line) => {
+            println!("{line}");
+            ExitCode::FAILURE
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use raftkv::time::Span;
 
 use crate::profile::Profile;
+use crate::schedule::{take_recorded, ScheduledFault};
 use crate::trace::Trace;
 use crate::world::{World, WHERE};
 
@@ -116,13 +117,22 @@ impl Summary {
 
 /// Runs one profile. Err: the line that says what went wrong, where, and how to see it again.
 pub fn run(profile: Profile) -> Result<Summary, String> {
+    run_scheduled(profile, None).0
+}
+
+/// The same, with the faults of a schedule, or drawn ones; and the faults that there were.
+pub fn run_scheduled(
+    profile: Profile,
+    schedule: Option<Vec<ScheduledFault>>,
+) -> (Result<Summary, String>, Vec<ScheduledFault>) {
+    drop(take_recorded());
     let replay = format!("--seed {}{}", profile.seed, if profile.is_short { " --short" } else { "" });
     let seed = profile.seed;
     drop(raftkv::marks::take());
     quiet_panics();
-    let result = catch_unwind(AssertUnwindSafe(|| World::new(profile).run()));
+    let result = catch_unwind(AssertUnwindSafe(|| World::new(profile, schedule).run()));
     let marks = raftkv::marks::take();
-    result.map(|summary| Summary { marks, ..summary }).map_err(|panic| {
+    let result = result.map(|summary| Summary { marks, ..summary }).map_err(|panic| {
         let words = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
         let words = words.unwrap_or("a panic without words").replace('\n', " ");
         let at = WHERE.get();
@@ -140,7 +150,8 @@ pub fn run(profile: Profile) -> Result<Summary, String> {
             at.step,
             at.ms
         )
-    })
+    });
+    (result, take_recorded())
 }
 
 /// Which seeds to run.

@@ -24,6 +24,7 @@ use crate::promises::Watch;
 use crate::queue::Queue;
 use crate::random::Random;
 use crate::runs::Summary;
+use crate::schedule::ScheduledFault;
 use crate::trace::Trace;
 use crate::wires::ClientWire;
 
@@ -149,7 +150,8 @@ pub struct Where {
 pub const START: Time = Time(86_400_000_000_000);
 
 impl World {
-    pub fn new(profile: Profile) -> Self {
+    /// Faults are drawn, or those of a schedule.
+    pub fn new(profile: Profile, schedule: Option<Vec<ScheduledFault>>) -> Self {
         let mut queue = Queue::new(profile.seed);
         let mut random = Random::of(profile.seed, "world");
         for node in 0..profile.nodes {
@@ -169,7 +171,10 @@ impl World {
             clients: (0..profile.clients).map(|number| Client::new(&profile, number)).collect(),
             wires: Vec::new(),
             oracle: Oracle::default(),
-            nemesis: Some(Nemesis::new(&profile)),
+            nemesis: Some(match schedule {
+                None => Nemesis::new(&profile),
+                Some(schedule) => Nemesis::of_schedule(&profile, schedule),
+            }),
             phase: Phase::Safety,
             watch: Watch::default(),
             completed_in_safety: 0,
