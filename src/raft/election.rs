@@ -294,6 +294,9 @@ impl Raft {
     }
 
     pub(super) fn disconnected(&mut self, now: Time, peer: NodeId) {
+        if !self.peers.contains(&peer) {
+            return;
+        }
         self.links.remove(&peer);
         match &mut self.role {
             Role::Follower(follower) if follower.leader == Some(peer) => {
