@@ -218,7 +218,8 @@ impl Store {
         };
         let (outcome, keys) = operations::apply(&mut self.list, revision, command);
         let executed = Executed { outcome, revision };
-        session.keep(origin.sequence, executed);
+        let grown = session.keep(origin.sequence, executed);
+        self.sessions.grown(grown);
         self.keys = self.keys.checked_add_signed(keys).expect("only keys that exist are removed");
         executed
     }

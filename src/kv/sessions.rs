@@ -43,6 +43,8 @@ pub struct Sessions {
     /// When a session may expire, at the earliest; one record for each, and some of sessions that were closed.
     due: BinaryHeap<Reverse<(LogTime, SessionId)>>,
     counts: SessionCounts,
+    /// Places of all rings together.
+    places: usize,
 }
 
 /// Numbers for status; unlike the sessions themselves they are this process's own.
@@ -87,6 +89,7 @@ impl Sessions {
     pub fn restore(sessions: Vec<Session>) -> Self {
         let mut restored = Self::default();
         for session in sessions {
+            restored.places += session.results.len();
             restored.open.insert(session.id, Arc::new(session));
         }
         restored.rebuild_due();
@@ -110,6 +113,16 @@ impl Sessions {
         crc32c::crc32c(&bytes)
     }
 
+    /// About as many bytes as the sessions take.
+    pub fn bytes(&self) -> u64 {
+        (self.open.len() * size_of::<Session>() + self.places * size_of::<Kept>()) as u64
+    }
+
+    /// Results are kept in so many more places.
+    pub(super) fn grown(&mut self, places: usize) {
+        self.places += places;
+    }
+
     /// Numbers for status.
     pub fn counts(&self) -> SessionCounts {
         SessionCounts { open: self.open.len() as u64, ..self.counts }
@@ -125,7 +138,7 @@ impl Sessions {
             match self.open.get(&id).map(|session| session.expiry()) {
                 Some(expiry) if expiry >= log_time => self.due.push(Reverse((expiry, id))),
                 Some(_) => {
-                    self.open.remove(&id);
+                    self.remove(id);
                     self.counts.expired += 1;
                 }
                 None => {}
@@ -149,7 +162,17 @@ impl Sessions {
     }
 
     pub(super) fn close(&mut self, id: SessionId) -> Outcome {
-        self.open.remove(&id).map_or(Outcome::SessionExpired, |_| Outcome::SessionClosed)
+        if self.remove(id) {
+            Outcome::SessionClosed
+        } else {
+            Outcome::SessionExpired
+        }
+    }
+
+    fn remove(&mut self, id: SessionId) -> bool {
+        let removed = self.open.remove(&id);
+        self.places -= removed.as_ref().map_or(0, |session| session.results.len());
+        removed.is_some()
     }
 
     pub(super) fn keep(&mut self, origin: Origin) -> Outcome {
@@ -188,7 +211,7 @@ impl Sessions {
             }
             None => {
                 let never = Executed { outcome: Outcome::Never, revision };
-                sabotage!(NeverNotKept, Arc::make_mut(session).keep(sequence, never), ());
+                self.places += sabotage!(NeverNotKept, Arc::make_mut(session).keep(sequence, never), 0);
                 Fate::Never
             }
         }
@@ -216,15 +239,16 @@ impl Session {
         self.id
     }
 
-    /// Keeps the result of a sequence that is not forgotten.
-    pub(super) fn keep(&mut self, sequence: Sequence, executed: Executed) {
-        let place = place(sequence);
+    /// Keeps the result of a sequence that is not forgotten; gives the number of places that the ring has grown by.
+    pub(super) fn keep(&mut self, sequence: Sequence, executed: Executed) -> usize {
+        let (place, before) = (place(sequence), self.results.len());
         if self.results.len() <= place {
             // In powers of two: a session that is used once stays small.
             self.results.resize((place + 1).next_power_of_two(), Kept::EMPTY);
         }
         self.results[place] = Kept { sequence, executed };
         self.highest = self.highest.max(sequence);
+        self.results.len() - before
     }
 
     /// The result of a sequence.

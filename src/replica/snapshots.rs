@@ -108,7 +108,8 @@ impl Replica {
         if snapshots.taking.is_some() || empty || snapshots.not_before.is_some() || effects.stop.is_some() {
             return;
         }
-        let state = self.store.bytes().saturating_mul(self.settings.snapshot_state_percent) / 100;
+        let bytes = self.store.bytes() + self.store.sessions().bytes();
+        let state = bytes.saturating_mul(self.settings.snapshot_state_percent) / 100;
         let enough = snapshots.damaged || snapshots.log_bytes >= self.settings.snapshot_log_bytes_min.max(state);
         if !enough && snapshots.asked.is_empty() {
             return;

@@ -15,7 +15,7 @@ use raftkv::snapshot::{
 use crate::io_loop::FRAME_BYTES_MAX;
 
 /// Small, so that transfers take many frames.
-const CHUNK_BYTES: u32 = 1_000;
+const CHUNK_BYTES: u32 = 4_000;
 
 pub struct Bulk {
     snapshots: Snapshots,

@@ -212,6 +212,11 @@ fn a_busy_session_keeps_its_memory() {
         log.increment(session, sequence);
     }
     assert_eq!(place(&log), before);
+    assert!(log.store.sessions().bytes() > WINDOW * 32);
+    log.entry(session, 0, Command::CloseSession);
+    assert_eq!(log.store.sessions().bytes(), 0);
+    let session = log.open();
+    log.increment(session, WINDOW - 1);
     assert_eq!(log.store.sessions().open[&session].results.capacity() as u64, WINDOW);
 }
 
