@@ -203,6 +203,44 @@ fn requests_cut_anywhere_are_answered_alike() {
     }
 }
 
+/// A session belongs to writes, with both of its numbers; anything else is refused, and the connection stays.
+#[test]
+fn sessions_where_none_belongs_are_refused() {
+    let cluster = Cluster::start("odd-sessions", 1);
+    let add = Request::Write(Command::Increment { key: b"k", by: 1 });
+    let requests = [
+        (0, 1, add),
+        (7, 0, add),
+        (7, 1, Request::Get { key: b"k" }),
+        (7, 0, Request::Write(Command::OpenSession)),
+        (7, 1, Request::Write(Command::KeepAlive)),
+        (0, 0, Request::Write(Command::CloseSession)),
+    ];
+    let mut frames = Vec::new();
+    for (number, (session, sequence, request)) in (1..).zip(requests) {
+        let (session, sequence) = (protocol::SessionId(session), protocol::Sequence(sequence));
+        let header = RequestHeader { request: RequestId(number), session, sequence, ..RequestHeader::default() };
+        request.encode(&header, &mut frames);
+    }
+    let mut stream = greeted(&cluster.ports.client(0));
+    stream.write_all(&frames).expect("the server reads on");
+    for _ in &requests {
+        let told = summary(&read_frame(&mut stream).expect("an answer"));
+        assert_eq!(told.1, Status::BadRequest, "{told:?}");
+    }
+    // Of a session that nobody opened: a good request, and refused by the state machine.
+    let header = RequestHeader {
+        request: RequestId(9),
+        session: protocol::SessionId(u64::MAX),
+        sequence: protocol::Sequence(u64::MAX),
+        ..RequestHeader::default()
+    };
+    let mut frame = Vec::new();
+    add.encode(&header, &mut frame);
+    stream.write_all(&frame).expect("the server reads on");
+    assert_eq!(summary(&read_frame(&mut stream).expect("an answer")).1, Status::NotExecuted);
+}
+
 #[test]
 fn an_unknown_kind_gets_an_error_and_the_connection_stays() {
     let cluster = Cluster::start("unknown-kind", 1);
