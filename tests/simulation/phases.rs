@@ -131,6 +131,15 @@ impl World {
         let applied: Vec<Option<u64>> =
             members.map(|node| node.process.as_ref().map(|process| process.replica.store().applied().0)).collect();
         let late = self.queue.now().since(quorum.since);
+        let led_from_outside = self.nodes.iter().any(|node| {
+            let raft = node.process.as_ref().and_then(|process| process.replica.raft());
+            quorum.members >> node.id & 1 == 0 && raft.is_some_and(raft::Raft::is_leader)
+        });
+        // A leader that a quorum still hears is not deposed by those that do not, though it may be too broken to get a write
+        // through; it is healed with everybody.
+        if led_from_outside && late > ELECTION_TIMEOUT_MIN.times(ELECTION_TIMEOUTS) {
+            return true;
+        }
         let Some(target) = quorum.target else {
             if late > ELECTION_TIMEOUT_MIN.times(ELECTION_TIMEOUTS) {
                 violated("I-24: a healed quorum answers writes", u32::MAX, format!("{quorum:?} applied {applied:?}"));
@@ -138,14 +147,6 @@ impl World {
             return false;
         };
         let all = applied.iter().all(|applied| applied.is_some_and(|applied| applied >= target));
-        let led_from_outside = self.nodes.iter().any(|node| {
-            let raft = node.process.as_ref().and_then(|process| process.replica.raft());
-            quorum.members >> node.id & 1 == 0 && raft.is_some_and(raft::Raft::is_leader)
-        });
-        // A leader that a quorum still hears is not deposed by those that do not; they get the log when it is healed.
-        if led_from_outside && late > ELECTION_TIMEOUT_MIN.times(ELECTION_TIMEOUTS) {
-            return true;
-        }
         // Who has missed everything gets it one window per round trip.
         if !all && late > ELECTION_TIMEOUT_MIN.times(ELECTION_TIMEOUTS) + CONVERGE_WITHIN {
             violated("I-24: a healed quorum catches up", u32::MAX, format!("{quorum:?} applied {applied:?}"));
