@@ -35,9 +35,11 @@ impl Process {
         Ok(Self { id, pid, start_time })
     }
 
-    /// It runs: neither gone, nor waiting to be reaped, nor replaced by another process with its pid.
+    /// It runs: neither gone, nor waiting to be reaped, nor replaced by another process with its pid. A process whose first
+    /// thread has ended still runs while others have not: they hold its files, and with them the lock of its directory.
     pub(super) fn is_alive(&self) -> bool {
-        stat(self.pid).is_ok_and(|(state, start_time)| start_time == self.start_time && !matches!(state, 'Z' | 'X'))
+        let ended = |state| matches!(state, 'Z' | 'X') && threads(self.pid) <= 1;
+        stat(self.pid).is_ok_and(|(state, start_time)| start_time == self.start_time && !ended(state))
     }
 
     /// Signals it, if it is still the same process.
@@ -62,6 +64,11 @@ impl Process {
 fn stat(pid: u32) -> io::Result<(char, u64)> {
     parse_stat(&std::fs::read_to_string(format!("/proc/{pid}/stat"))?)
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the kernel's stat line has another form"))
+}
+
+/// Threads that have not ended, the first one counted in any case.
+fn threads(pid: u32) -> usize {
+    std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count)
 }
 
 fn parse_stat(line: &str) -> Option<(char, u64)> {
