@@ -1,7 +1,7 @@
 //! The thread that writes: the only one that waits for a terminal or a file.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use log::Level;
@@ -11,17 +11,24 @@ use super::record::Line;
 use super::sinks::Sinks;
 use crate::limits;
 
-/// Starts the thread.
+/// Starts the thread, and waits until it has said that it is there: a flush finds it from then on, however soon the
+/// process ends.
 pub(super) fn start(queue: Queue, sinks: Sinks) -> io::Result<Arc<Queue>> {
     let queue = Arc::new(queue);
     let own = Arc::clone(&queue);
-    std::thread::Builder::new().name("log".to_owned()).spawn(move || run(&own, sinks))?;
+    let attached = Arc::new(Barrier::new(2));
+    let there = Arc::clone(&attached);
+    std::thread::Builder::new().name("log".to_owned()).spawn(move || {
+        own.attach();
+        there.wait();
+        run(&own, sinks);
+    })?;
+    attached.wait();
     Ok(queue)
 }
 
 /// Writes for as long as the process lives: whatever is queued goes out in as few writes as its sinks allow.
 fn run(queue: &Queue, mut sinks: Sinks) {
-    queue.attach();
     yield_to_others();
     let mut dropped_before = super::dropped();
     loop {
