@@ -29,6 +29,7 @@ use crate::limits;
 use crate::server::{AdminListen, Config};
 use crate::time::Span;
 use source::Typed;
+use value::Bounds;
 
 /// Why there is no configuration. The text is one or two sentences for a person, with what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,13 +91,13 @@ fn check(typed: &Typed) -> Result<Config, ConfigError> {
         listen_client,
         listen_peer,
         listen_admin,
-        io_threads: bounded(typed, "io-threads", io_threads, 1, limits::IO_THREADS_MAX)?,
+        io_threads: bounded(typed, "io-threads", io_threads, io_threads.into())?,
         election_timeout_min,
         heartbeat,
         segment_bytes: segment_bytes(typed, key_bytes_max as usize, value_bytes_max as usize)?,
         key_bytes_max: key_bytes_max as usize,
         value_bytes_max: value_bytes_max as usize,
-        credits: bounded(typed, "credits", credits, limits::CREDITS_MIN, limits::CREDITS_MAX)?,
+        credits: bounded(typed, "credits", credits, credits.into())?,
         pool_bytes: size(typed, "pool-bytes", settings.pool_bytes, limits::POOL_BYTES)? as usize,
         snapshot_log_bytes: size(typed, "snapshot-log-bytes", settings.snapshot_log_bytes, limits::SNAPSHOT_LOG_BYTES)?,
         snapshot_bytes_per_second: size(
@@ -237,9 +238,8 @@ fn timeouts(typed: &Typed, warnings: &mut Vec<String>) -> Result<(Span, Span), C
     let (default_election, default_heartbeat) = (limits::ELECTION_TIMEOUT_MIN_MS, limits::HEARTBEAT_MS);
     let election = typed.settings.election_timeout.unwrap_or(Millis(default_election));
     let heartbeat = typed.settings.heartbeat.unwrap_or(Millis(default_heartbeat));
-    let highest = Millis(limits::ELECTION_TIMEOUT_MS_MAX);
-    bounded(typed, "heartbeat", heartbeat, Millis(1), highest)?;
-    bounded(typed, "election-timeout", election, Millis(1), highest)?;
+    bounded(typed, "heartbeat", heartbeat, heartbeat.0)?;
+    bounded(typed, "election-timeout", election, election.0)?;
     if heartbeat.0 * 3 > election.0 {
         return refuse(format!(
             "{} {election} is less than three times {} {heartbeat}: one lost message would depose a leader; \
@@ -277,13 +277,15 @@ fn segment_bytes(typed: &Typed, key_bytes_max: usize, value_bytes_max: usize) ->
 }
 
 fn size(typed: &Typed, key: &str, given: Option<Size>, limits: limits::SizeLimits) -> Result<u64, ConfigError> {
-    let Size(bytes) = bounded(typed, key, given.unwrap_or(Size(limits.default)), Size(limits.min), Size(limits.max))?;
-    Ok(bytes)
+    let size = given.unwrap_or(Size(limits.default));
+    bounded(typed, key, size, size.0).map(|Size(bytes)| bytes)
 }
 
-fn bounded<T: PartialOrd + fmt::Display>(typed: &Typed, key: &str, value: T, min: T, max: T) -> Result<T, ConfigError> {
-    if value < min || value > max {
-        return refuse(format!("{} is {value}; it must be from {min} to {max}", typed.name(key)));
+/// The value, if `number`, which is the same in its smallest unit, is within the setting's bounds.
+fn bounded<T: fmt::Display>(typed: &Typed, key: &str, value: T, number: u64) -> Result<T, ConfigError> {
+    let bounds = Bounds::of(key).expect("a setting that is checked so has bounds");
+    if number < bounds.min || number > bounds.max {
+        return refuse(format!("{} is {value}; it must be {bounds}", typed.name(key)));
     }
     Ok(value)
 }

@@ -3,7 +3,8 @@
 use clap::{ArgMatches, Subcommand};
 use serde_json::{json, Map, Value};
 
-use super::source::{Origin, ServeArgs, Typed};
+use super::logging::LogSinks;
+use super::source::{ServeArgs, Typed};
 use super::template::{descriptions, template, toml_value};
 use super::value::{Peers, Setting as _};
 use super::{check, for_node, ConfigError};
@@ -31,7 +32,8 @@ pub enum ConfigCommand {
 struct Effective {
     key: String,
     value: Option<String>,
-    origin: Origin,
+    /// Where it comes from, in words.
+    origin: String,
 }
 
 /// Runs one command; `matches` are those it was parsed from. Gives the text for standard output.
@@ -86,15 +88,24 @@ fn effective(typed: &Typed, config: &Config) -> Vec<Effective> {
             "advertise-client" => Some(own.client_address.clone()),
             "advertise-peer" => Some(own.peer_address.clone()),
             "log-file" => typed.settings.log_file.as_ref().map(|file| for_node(file, config.id).display().to_string()),
+            "log-sinks" => Some(LogSinks(config.logging.sinks.clone()).show()),
             _ => typed_value.or_else(|| description.default_value().map(str::to_owned)),
         };
-        Effective { origin: typed.origin(&key), key, value }
+        let origin = typed.origin(&key);
+        let follows = if key == "log-sinks" && typed.settings.log_file.is_some() { Some("log-file") } else { None };
+        let origin = match follows {
+            Some(short) => format!("{short} ({})", typed.origin(short)),
+            None => origin.to_string(),
+        };
+        Effective { key, value, origin }
     };
     descriptions().into_iter().zip(typed_values).map(one).collect()
 }
 
 fn show(effective: &[Effective], with_origin: bool) -> String {
     let line = |setting: &Effective| match &setting.value {
+        // What it is short for counts; beside that a file must not say it again.
+        Some(value) if setting.key == "log-file" => format!("#log-file = {}", toml_value(value)),
         Some(value) => format!("{} = {}", setting.key, toml_value(value)),
         None => format!("#{} is not set", setting.key),
     };
@@ -109,8 +120,6 @@ fn show(effective: &[Effective], with_origin: bool) -> String {
 }
 
 fn show_as_json(effective: &[Effective]) -> Value {
-    let one = |setting: &Effective| {
-        (setting.key.clone(), json!({ "value": setting.value, "origin": setting.origin.to_string() }))
-    };
+    let one = |setting: &Effective| (setting.key.clone(), json!({ "value": setting.value, "origin": setting.origin }));
     Value::Object(effective.iter().map(one).collect::<Map<_, _>>())
 }

@@ -8,7 +8,7 @@ use log::LevelFilter;
 use protocol::NodeId;
 
 use super::source::Typed;
-use super::value::Setting;
+use super::value::{Misread, Setting};
 use super::{for_node, refuse, ConfigError, Size};
 use crate::limits;
 use crate::logging::{FilterError, Form, Options, Output, PatternError, Rotation, Sink};
@@ -55,11 +55,11 @@ fn check_sinks(sinks: &[Sink]) -> Result<(), String> {
     for sink in sinks {
         let Output::File { path, rotation, keep, .. } = &sink.output else { continue };
         if *keep > limits::LOG_FILES_KEPT_MAX {
-            return Err(format!("keep={keep} is beyond {}", limits::LOG_FILES_KEPT_MAX));
+            return Err(format!("keep={keep}: a number of files is from 0 to {}", limits::LOG_FILES_KEPT_MAX));
         }
         let sizes = limits::LOG_ROTATE_BYTES;
         if matches!(rotation, Rotation::Size(bytes) if *bytes < sizes.min || *bytes > sizes.max) {
-            return Err(format!("rotate must be from {} to {}, or hour, or day", Size(sizes.min), Size(sizes.max)));
+            return Err(rotation_bounds());
         }
         if paths.contains(&path) {
             return Err(format!("{} is named twice", path.display()));
@@ -98,11 +98,12 @@ fn option(sink: &mut Sink, word: &str) -> Result<(), String> {
         ("level", level, _) => sink.level = level.parse().map_err(|_| format!("`{level}` is not a level"))?,
         ("gzip", "", Output::File { compress, .. }) => *compress = true,
         ("keep", number, Output::File { keep, .. }) => {
-            *keep = number.parse().map_err(|_| format!("keep={number} is not a number of files"))?;
+            let most = limits::LOG_FILES_KEPT_MAX;
+            *keep = number.parse().map_err(|_| format!("keep={number}: a number of files is from 0 to {most}"))?;
         }
         ("rotate", "hour", Output::File { rotation, .. }) => *rotation = Rotation::Hour,
         ("rotate", "day", Output::File { rotation, .. }) => *rotation = Rotation::Day,
-        ("rotate", size, Output::File { rotation, .. }) => *rotation = Rotation::Size(size.parse::<Size>()?.0),
+        ("rotate", size, Output::File { rotation, .. }) => *rotation = Rotation::Size(size_of(size)?),
         _ => {
             return Err(format!(
                 "`{word}` says nothing about a sink; there are level, json, and for files rotate, keep, gzip"
@@ -112,9 +113,24 @@ fn option(sink: &mut Sink, word: &str) -> Result<(), String> {
     Ok(())
 }
 
+fn size_of(text: &str) -> Result<u64, String> {
+    let Size(bytes) = Size::read(text).map_err(|misread| match misread {
+        Misread::Shape(words) => format!("{words}, or hour, or day"),
+        Misread::Range => rotation_bounds(),
+    })?;
+    Ok(bytes)
+}
+
+fn rotation_bounds() -> String {
+    let sizes = limits::LOG_ROTATE_BYTES;
+    format!("rotate must be from {} to {}, or hour, or day", Size(sizes.min), Size(sizes.max))
+}
+
 impl Setting for LogSinks {
-    fn read(text: &str) -> Result<Self, String> {
-        text.parse()
+    const IS_LIST: bool = true;
+
+    fn read(text: &str) -> Result<Self, Misread> {
+        text.parse().map_err(Misread::Shape)
     }
 
     fn show(&self) -> String {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::logging::LogSinks;
-use super::value::{Listen, Millis, Peers, Setting, Size};
+use super::value::{read, reader, Listen, Millis, Peers, Setting, Size};
 
 /// Declares the settings, and the operations that need to name them all.
 macro_rules! settings {
@@ -28,9 +28,17 @@ macro_rules! settings {
             /// Reads one value. Err: why it cannot be; `None`: there is no such key.
             pub(super) fn read(&mut self, name: &str, text: &str) -> Option<Result<(), String>> {
                 $(if name == key(stringify!($name)) {
-                    return Some(Setting::read(text).map(|value| self.$name = Some(value)));
+                    return Some(read(name, text).map(|value| self.$name = Some(value)));
                 })*
                 None
+            }
+
+            /// Whether the file may write this key's value as a list.
+            pub(super) fn is_list(name: &str) -> bool {
+                $(if name == key(stringify!($name)) {
+                    return <$type as Setting>::IS_LIST;
+                })*
+                false
             }
 
             /// Every key with its value as it can be typed.
@@ -48,7 +56,7 @@ fn key(field: &str) -> String {
 
 settings! {
     /// This node's number in the cluster, from 0 [default: the only entry of --peers that is an address of this machine]
-    #[arg(long, env = "RAFTKV_ID", value_name = "N")]
+    #[arg(long, env = "RAFTKV_ID", value_parser = reader::<u32>("id"), value_name = "N")]
     id: u32,
     /// Directory of this node's files; created if missing. {id} stands for the node's number
     #[arg(long, env = "RAFTKV_DATA", value_name = "DIR")]
@@ -75,13 +83,13 @@ settings! {
     #[arg(long, env = "RAFTKV_ADVERTISE_PEER", value_name = "HOST:PORT")]
     advertise_peer: String,
     /// Threads that serve clients [default: 1]
-    #[arg(long, env = "RAFTKV_IO_THREADS", value_name = "N")]
+    #[arg(long, env = "RAFTKV_IO_THREADS", value_parser = reader::<u16>("io-threads"), value_name = "N")]
     io_threads: u16,
     /// A silent leader is replaced after one to two of these [default: 1s]
-    #[arg(long, env = "RAFTKV_ELECTION_TIMEOUT", value_name = "TIME")]
+    #[arg(long, env = "RAFTKV_ELECTION_TIMEOUT", value_parser = reader::<Millis>("election-timeout"), value_name = "TIME")]
     election_timeout: Millis,
     /// Time between two signs of life of a leader [default: 100ms]
-    #[arg(long, env = "RAFTKV_HEARTBEAT", value_name = "TIME")]
+    #[arg(long, env = "RAFTKV_HEARTBEAT", value_parser = reader::<Millis>("heartbeat"), value_name = "TIME")]
     heartbeat: Millis,
     /// Listen on other than loopback addresses although nothing is encrypted or authenticated [default: false]
     #[arg(long, env = "RAFTKV_INSECURE", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
@@ -102,24 +110,24 @@ settings! {
     #[arg(long, env = "RAFTKV_LOG_SYNC", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     log_sync: bool,
     /// Size of one file of the log [default: 16MiB]
-    #[arg(long, env = "RAFTKV_SEGMENT_BYTES", value_name = "SIZE")]
+    #[arg(long, env = "RAFTKV_SEGMENT_BYTES", value_parser = reader::<Size>("segment-bytes"), value_name = "SIZE")]
     segment_bytes: Size,
     /// Longest key [default: 4KiB]
-    #[arg(long, env = "RAFTKV_KEY_BYTES_MAX", value_name = "SIZE")]
+    #[arg(long, env = "RAFTKV_KEY_BYTES_MAX", value_parser = reader::<Size>("key-bytes-max"), value_name = "SIZE")]
     key_bytes_max: Size,
     /// Longest value [default: 1MiB]
-    #[arg(long, env = "RAFTKV_VALUE_BYTES_MAX", value_name = "SIZE")]
+    #[arg(long, env = "RAFTKV_VALUE_BYTES_MAX", value_parser = reader::<Size>("value-bytes-max"), value_name = "SIZE")]
     value_bytes_max: Size,
     /// Requests in progress per io thread; beyond, sockets wait [default: 16384]
-    #[arg(long, env = "RAFTKV_CREDITS", value_name = "N")]
+    #[arg(long, env = "RAFTKV_CREDITS", value_parser = reader::<u32>("credits"), value_name = "N")]
     credits: u32,
     /// Memory for the clients' read buffers, all io threads together [default: 64MiB]
-    #[arg(long, env = "RAFTKV_POOL_BYTES", value_name = "SIZE")]
+    #[arg(long, env = "RAFTKV_POOL_BYTES", value_parser = reader::<Size>("pool-bytes"), value_name = "SIZE")]
     pool_bytes: Size,
     /// A snapshot is taken when the log has grown by so much since the last one, or by the state's size if that is more [default: 64MiB]
-    #[arg(long, env = "RAFTKV_SNAPSHOT_LOG_BYTES", value_name = "SIZE")]
+    #[arg(long, env = "RAFTKV_SNAPSHOT_LOG_BYTES", value_parser = reader::<Size>("snapshot-log-bytes"), value_name = "SIZE")]
     snapshot_log_bytes: Size,
     /// Bytes of snapshots written in a second, and as many sent to other nodes [default: 16MiB]
-    #[arg(long, env = "RAFTKV_SNAPSHOT_BYTES_PER_SECOND", value_name = "SIZE")]
+    #[arg(long, env = "RAFTKV_SNAPSHOT_BYTES_PER_SECOND", value_parser = reader::<Size>("snapshot-bytes-per-second"), value_name = "SIZE")]
     snapshot_bytes_per_second: Size,
 }

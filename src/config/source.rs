@@ -127,7 +127,8 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Typed, String> {
     for (key, value) in table.get_ref() {
         let origin = at(key.span().start);
         let key = key.get_ref().as_ref();
-        let read = as_text(value.get_ref()).map(|text| typed.settings.read(key, &text));
+        let text = as_text(value.get_ref(), Settings::is_list(key));
+        let read = text.map(|text| typed.settings.read(key, &text));
         match read {
             _ if !Settings::keys().iter().any(|known| known == key) => {
                 return Err(format!("{origin}: there is no setting `{key}`{}", nearest(key)));
@@ -141,16 +142,17 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Typed, String> {
     Ok(typed)
 }
 
-/// A value of the file as it would be typed on the command line.
-fn as_text(value: &DeValue<'_>) -> Result<String, String> {
+/// A value of the file as it would be typed on the command line; a list's items are separated by commas there.
+fn as_text(value: &DeValue<'_>, is_list: bool) -> Result<String, String> {
     match value {
         DeValue::String(text) => Ok(text.clone().into_owned()),
         DeValue::Integer(number) => Ok(number.to_string()),
         DeValue::Boolean(is_true) => Ok(is_true.to_string()),
-        DeValue::Array(items) => {
-            let items: Result<Vec<String>, String> = items.iter().map(|item| as_text(item.get_ref())).collect();
+        DeValue::Array(items) if is_list => {
+            let items: Result<Vec<String>, String> = items.iter().map(|item| as_text(item.get_ref(), false)).collect();
             Ok(items?.join(","))
         }
+        DeValue::Array(_) => Err("a list fits nowhere here; write one value".to_owned()),
         other => Err(format!("a {} fits nowhere here", other.type_str())),
     }
 }

@@ -1,6 +1,7 @@
 #![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "configurations are files")]
 use clap::{Args, CommandFactory, Parser};
 
+use super::value::{Misread, Setting as _};
 use super::*;
 use crate::logging::Sink;
 
@@ -93,12 +94,24 @@ fn an_unknown_key_is_an_error_that_names_the_nearest() {
 fn an_error_names_file_line_and_what_would_do() {
     let error = |text: &str| in_file(text).expect_err("refused");
     assert_eq!(error("id = 0\nheartbeat = \"fast\""), "f:2: heartbeat: `fast` is not a time; write 250ms, 2s or 5m");
-    assert_eq!(error("credits = -1"), "f:1: credits: `-1` is not a whole number from 0 to 4294967295");
+    assert_eq!(error("credits = -1"), "f:1: credits: -1 is out of bounds; it must be from 16 to 1048576 requests");
+    assert_eq!(error("io-threads = 70000"), "f:1: io-threads: 70000 is out of bounds; it must be from 1 to 48 threads");
+    assert_eq!(error("id = 9999999999"), "f:1: id: 9999999999 is out of bounds; it must be from 0 to 1023");
+    assert_eq!(error("heartbeat = -1"), "f:1: heartbeat: -1 is out of bounds; it must be from 1ms to 600s");
+    assert_eq!(
+        error("pool-bytes = \"99999999999GiB\""),
+        "f:1: pool-bytes: 99999999999GiB is out of bounds; it must be from 8MiB to 64GiB"
+    );
+    assert_eq!(error("credits = \"many\""), "f:1: credits: `many` is not a whole number");
     assert_eq!(error("insecure = \"yes\""), "f:1: insecure: `yes` is not true or false");
+    for text in ["heartbeat = [50]", "data = [\"d\"]", "log = [\"info\", \"raft=debug\"]", "peers = [[\"0=a:1/a:2\"]]"]
+    {
+        assert!(error(text).ends_with("a list fits nowhere here; write one value"), "{text}");
+    }
     assert!(error("id = 0\nid = 1").starts_with("f:2: this is not TOML: "));
     assert!(error("id = ").starts_with("f:1: this is not TOML: "));
     let node = "id = 0\ndata = \"d\"\n";
-    assert_eq!(error(&format!("{node}io-threads = 99")), "io-threads (f:3) is 99; it must be from 1 to 48");
+    assert_eq!(error(&format!("{node}io-threads = 99")), "io-threads (f:3) is 99; it must be from 1 to 48 threads");
     assert_eq!(
         error(&format!("{node}value-bytes-max = \"2MiB\"")),
         "value-bytes-max (f:3) is 2MiB; it must be from 1B to 1MiB"
@@ -224,21 +237,47 @@ fn one_node_needs_no_peers() {
     assert_eq!(config.listen_peer.port(), limits::BASE_PORT + 21);
 }
 
+/// Whatever has bounds says them, however far beyond them it is, in whichever source.
+#[test]
+fn every_number_out_of_bounds_names_its_bounds() {
+    let mut bounded = 0;
+    for key in Settings::keys() {
+        let Some(bounds) = Bounds::of(&key) else { continue };
+        bounded += 1;
+        for text in ["-1", "18446744073709551615", "99999999999999999999999999"] {
+            let wanted = format!("it must be {bounds}");
+            let id = if key == "id" { "" } else { "id = 0\n" };
+            let error = in_file(&format!("{id}data = \"d\"\n{key} = \"{text}\""));
+            let error = error.expect_err("out of bounds");
+            assert!(error.contains(&wanted), "{key} = {text}: {error}");
+            let flag = format!("--{key}={text}");
+            let line = ["serve", "--id=0", "--data=d", &flag];
+            let error = match Serve::try_parse_from(line.iter().filter(|word| key != "id" || **word != "--id=0")) {
+                Err(error) => error.to_string(),
+                Ok(serve) => refused(load(serve.args)),
+            };
+            assert!(error.contains(&wanted), "{flag}: {error}");
+        }
+    }
+    assert!(bounded >= 11, "{bounded}");
+}
+
 #[test]
 fn sizes_and_times_say_what_they_expect() {
-    assert_eq!("4KiB".parse::<Size>(), Ok(Size(4096)));
-    assert_eq!("17".parse::<Size>(), Ok(Size(17)));
-    assert!("4kb".parse::<Size>().expect_err("unknown unit").contains("4KiB"));
-    assert!("99999999999GiB".parse::<Size>().is_err(), "overflow");
-    assert_eq!("2s".parse::<Millis>(), Ok(Millis(2000)));
-    assert_eq!("5m".parse::<Millis>(), Ok(Millis(300_000)));
+    assert_eq!(Size::read("4KiB"), Ok(Size(4096)));
+    assert_eq!(Size::read("17"), Ok(Size(17)));
+    let Err(Misread::Shape(words)) = Size::read("4kb") else { panic!("an unknown unit") };
+    assert!(words.contains("4KiB"), "{words}");
+    assert_eq!(Size::read("99999999999GiB"), Err(Misread::Range));
+    assert_eq!(Millis::read("2s"), Ok(Millis(2000)));
+    assert_eq!(Millis::read("5m"), Ok(Millis(300_000)));
     for text in ["1B", "1023B", "4KiB", "5MiB", "1GiB", "1025B"] {
-        assert_eq!(text.parse::<Size>().expect("a size").to_string(), text);
+        assert_eq!(Size::read(text).expect("a size").show(), text);
     }
     for text in ["0ms", "999ms", "1s", "1500ms"] {
-        assert_eq!(text.parse::<Millis>().expect("a time").to_string(), text);
+        assert_eq!(Millis::read(text).expect("a time").show(), text);
     }
-    assert!("-1".parse::<Millis>().is_err());
+    assert_eq!(Millis::read("-1"), Err(Misread::Range));
     assert!("0=a:1".parse::<Peers>().expect_err("no peer address").contains("ID=CLIENT/PEER"));
     assert!("".parse::<Peers>().is_err());
 }
