@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{ArgMatches, CommandFactory, FromArgMatches as _, Parser, Subcommand};
-use raftkv::config::{self, ConfigCommand, ConfigError, ServeArgs};
+use raftkv::config::{self, ConfigCommand, ServeArgs};
+use raftkv::logging;
 use raftkv::server::{self, Hooks};
 use raftkv::snapshot;
 
@@ -112,11 +113,11 @@ fn main() -> ExitCode {
     match command {
         Command::Serve(mut args) => {
             args.note_variables(last_command(&matches));
-            serve(*args)
+            serve(*args, as_json)
         }
         Command::Config(command) => match config::run(command, last_command(&matches), as_json) {
             Ok(text) => cli::print(&text),
-            Err(error) => refuse(&error, as_json),
+            Err(error) => refuse(error.exit_code(), "CONFIG", &error.to_string(), as_json),
         },
         Command::Bench(args) => bench::run(args, &environment(&globals)),
         Command::Snapshot(args) => run_snapshot(&args.verb, &globals),
@@ -167,25 +168,26 @@ fn run_snapshot(verb: &SnapshotVerb, globals: &cli::Globals) -> ExitCode {
     ExitCode::from(snapshot::show(report, globals.output == cli::Output::Json))
 }
 
-fn serve(args: ServeArgs) -> ExitCode {
-    match config::load(args.clone()) {
-        Ok(config) => {
-            // Flags and variables stay as they were at the start; the file is read anew.
-            let reload = Box::new(move || config::load(args.clone()).map_err(|error| error.to_string()));
-            exit_code(server::serve(config, Hooks { status_as_json: cli::status_as_json, reload }))
-        }
-        Err(error) => refuse(&error, false),
+fn serve(args: ServeArgs, as_json: bool) -> ExitCode {
+    let config = match config::load(args.clone()) {
+        Ok(config) => config,
+        Err(error) => return refuse(error.exit_code(), "CONFIG", &error.to_string(), as_json),
+    };
+    // Flags and variables stay as they were at the start; the file is read anew.
+    let reload = Box::new(move || config::load(args.clone()).map_err(|error| error.to_string()));
+    match server::serve(config, Hooks { status_as_json: cli::status_as_json, reload }) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => refuse(error.exit_code, "START", &error.text, as_json),
     }
 }
 
-/// Says what is wrong with the settings.
-fn refuse(error: &ConfigError, as_json: bool) -> ExitCode {
-    let exit = error.exit_code();
+/// Says why a server is not started, or would not be: as last words, because the log may hold standard error by now.
+fn refuse(exit: i32, name: &str, why: &str, as_json: bool) -> ExitCode {
     if as_json {
-        let object = serde_json::json!({ "ok": false, "code": "CONFIG", "exit": exit, "message": error.to_string() });
-        eprintln!("{object}");
+        let object = serde_json::json!({ "ok": false, "code": name, "exit": exit, "message": why });
+        logging::say_whole(&object.to_string());
     } else {
-        eprintln!("raftkv: {error}");
+        logging::say(format_args!("{why}"));
     }
     exit_code(exit)
 }

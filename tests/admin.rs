@@ -110,7 +110,8 @@ fn status_is_what_the_command_line_shows_for_one_node() {
     };
     assert_eq!(keys(&page), keys(&shown));
     assert_eq!(keys(&page["counters"]), keys(&shown["counters"]));
-    for key in ["id", "role", "address", "cluster", "leader", "connected", "name"] {
+    assert_eq!(page["schema"], 1, "its number rises only when a field leaves or changes its meaning");
+    for key in ["schema", "id", "role", "address", "cluster", "leader", "connected", "name"] {
         assert_eq!(page[key], shown[key], "{key}");
     }
 }

@@ -4,7 +4,7 @@
 mod support;
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -99,24 +99,84 @@ fn levels_change_at_run_time_on_one_node() {
     assert_eq!(say(&["log", "level", "server=debug", "--node", "1"]), "node 1: info,server=debug\n");
     assert_eq!(say(&["log", "level"]), "node 0: info\nnode 1: info,server=debug\nnode 2: info\n");
     assert_eq!(say(&["-o", "json", "log", "level", "--node", "1"]), "{\"filter\":\"info,server=debug\",\"node\":1}\n");
-    let garbage = |node: usize| {
-        let mut peer = TcpStream::connect(cluster.ports.peer(node)).expect("it listens");
-        peer.write_all(&[0; 64]).expect("sent");
-    };
-    let debug = |node: usize| read(&cluster.dir.join(format!("node-{node}.err"))).contains(" DEBUG ");
-    (0..2).for_each(garbage);
-    wait_for(LONG, "a line at debug", || debug(1).then_some(()));
-    assert!(!debug(0), "the other node logs as before");
+    let stderr = |node: usize| cluster.dir.join(format!("node-{node}.err"));
+    (0..2).for_each(|node| send_garbage(&cluster.ports.peer(node)));
+    wait_for_text(&stderr(1), " DEBUG ");
+    // What node 0 had to say of its garbage stands before its next line.
+    assert_eq!(say(&["log", "level", "server=info", "--node", "0"]), "node 0: info,server=info\n");
+    wait_for_text(&stderr(0), "a client changed what is logged");
+    assert!(!read(&stderr(0)).contains(" DEBUG "), "the other node logs as before");
+    assert_eq!(say(&["log", "level", "--reset", "--node", "0"]), "node 0: info\n");
     assert_eq!(say(&["log", "level", "--reset", "--node", "1"]), "node 1: info\n");
     let refused = cluster.cli(&["log", "level", "raft=loud"]);
     assert_eq!(refused.status.code(), Some(2), "{}", String::from_utf8_lossy(&refused.stderr));
     let nobody = cluster.cli(&["log", "level", "--node", "7"]);
-    assert_ne!(nobody.status.code(), Some(0));
+    assert_eq!(nobody.status.code(), Some(2), "{}", String::from_utf8_lossy(&nobody.stderr));
     cluster.kill(0);
+    for (arguments, told, silent) in [
+        (
+            &["log", "level", "raft=debug"][..],
+            "node 1: info,raft=debug\nnode 2: info,raft=debug\n",
+            "node 0 does not answer",
+        ),
+        (&["log", "level", "--node", "0"], "", "node 0 does not answer"),
+        (&["log", "level", "--reset", "--node", "2"], "node 2: info\n", ""),
+    ] {
+        let output = cluster.cli(arguments);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(if silent.is_empty() { 0 } else { 5 }), "{arguments:?}: {stderr}");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), told, "{arguments:?}");
+        assert!(stderr.contains(silent), "{arguments:?}: {stderr}");
+    }
+}
+
+/// Bytes that are no frame; waits until the node has closed the connection because of them.
+fn send_garbage(address: &str) {
+    let mut stranger = TcpStream::connect(address).expect("it listens");
+    stranger.set_read_timeout(Some(LONG)).expect("a socket takes a timeout");
+    // The node may have closed before it is given all.
+    let _ = stranger.write_all(&b"canary-value-91bd ".repeat(20));
+    match stranger.read_to_end(&mut Vec::new()) {
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {}
+        Err(error) => panic!("the connection stays open: {error}"),
+    }
+}
+
+/// What `log` says in the file counts from a SIGHUP on, also over what was changed at run time; without it, the default does.
+#[test]
+fn a_hangup_reloads_what_is_logged() {
+    let mut cluster = Cluster::prepare("log-reload", 1, Setup::default());
+    let file = cluster.dir.join("raftkv.toml");
+    fs::write(&file, "log = \"warn\"\n").expect("a file");
+    cluster.set_flags(&["--config", file.to_str().expect("UTF-8")]);
+    cluster.start_all();
+    cluster.wait_for_leader();
+    let stderr = cluster.dir.join("node-0.err");
+    let level = || {
+        let shown = cluster.cli(&["log", "level"]);
+        String::from_utf8_lossy(&shown.stdout).into_owned()
+    };
+    assert_eq!(level(), "node 0: warn\n");
+    assert!(!read(&stderr).contains(" INFO "), "not wanted: {}", read(&stderr));
+    assert!(cluster.cli(&["log", "level", "kv=trace"]).status.success());
+    fs::write(&file, "log = \"info,server=debug\"\n").expect("a file");
+    cluster.signal(0, libc::SIGHUP);
+    wait_for_text(&stderr, "SIGHUP: reloaded: log; needs a restart: nothing");
+    assert_eq!(level(), "node 0: info,server=debug\n");
+    send_garbage(&cluster.ports.peer(0));
+    wait_for_text(&stderr, " DEBUG ");
+    fs::write(&file, "log = \"info,server=loud\"\n").expect("a file");
+    cluster.signal(0, libc::SIGHUP);
+    wait_for_text(&stderr, "nothing is changed: log (");
+    assert_eq!(level(), "node 0: info,server=debug\n");
+    fs::write(&file, "").expect("a file");
+    cluster.signal(0, libc::SIGHUP);
+    wait_for(LONG, "the default counts", || (level() == "node 0: info\n").then_some(()));
 }
 
 #[test]
-fn a_killed_server_leaves_whole_lines_and_goes_on_behind_half_a_one() {
+fn a_server_goes_on_behind_half_a_line() {
     let name = "log-killed";
     let mut cluster = one(name, |logs| {
         ["--log", "trace", "--log-file", &logs.join("log").display().to_string()].map(String::from).to_vec()
@@ -124,7 +184,7 @@ fn a_killed_server_leaves_whole_lines_and_goes_on_behind_half_a_one() {
     let log = logs(name).join("log");
     wait_for_text(&log, "leads in term");
     cluster.kill(0);
-    // The kernel finishes a write that it began; what a power cut leaves is cut here by hand.
+    // As a power cut leaves it; that a kill leaves the same is shown by tests/logging_burst.rs.
     let text = read(&log);
     fs::write(&log, &text[..text.len() - 10]).expect("cut");
     cluster.start_node(0);
@@ -145,26 +205,16 @@ fn no_key_and_no_value_stands_in_a_line() {
     cluster.start_all();
     let leader = cluster.wait_for_leader();
     let (key, value) = ("canary-key-7f3a", "canary-value-91bd");
-    for arguments in [
-        &["put", key, value][..],
-        &["put", key, value],
-        &["update", key, value],
-        &["get", key],
-        &["scan", key],
-        &["remove", key],
-        &["remove", key],
-    ] {
-        cluster.cli(arguments);
-    }
-    let too_long = cluster.cli(&["put", key, &value.repeat(1_000)]);
-    assert_eq!(too_long.status.code(), Some(8), "refused");
+    every_verb(&cluster, key, value);
     for address in [cluster.ports.client(leader), cluster.ports.peer(leader)] {
-        let mut hostile = TcpStream::connect(address).expect("it listens");
-        hostile.write_all(value.repeat(20).as_bytes()).expect("sent");
+        send_garbage(&address);
     }
+    assert_eq!(say_something(&cluster, "trace,mio=trace", &[0, 1, 2]), Some(0));
     cluster.kill(leader);
     cluster.wait_for_leader();
-    cluster.cli(&["update", key, value]);
+    assert_eq!(cluster.cli(&["update", key, value]).status.code(), Some(0));
+    let others: Vec<usize> = (0..3).filter(|node| *node != leader).collect();
+    assert_eq!(say_something(&cluster, "trace,mio=debug", &others), Some(5), "one node is down");
     for node in 0..3 {
         let text = read(&cluster.dir.join(format!("node-{node}.err")));
         assert!(text.contains("leads in term"), "node {node} logs");
@@ -173,6 +223,56 @@ fn no_key_and_no_value_stands_in_a_line() {
         {
             assert!(!text.contains(canary), "node {node} logged {canary}: {text}");
         }
+    }
+}
+
+/// Changes what is logged, and waits for the line in which each of these nodes says so: it stands behind all that they logged
+/// before. The command's exit code.
+fn say_something(cluster: &Cluster, filter: &str, nodes: &[usize]) -> Option<i32> {
+    let changed = cluster.cli(&["log", "level", filter]);
+    for node in nodes {
+        let stderr = cluster.dir.join(format!("node-{node}.err"));
+        wait_for_text(&stderr, &format!("a client changed what is logged: {filter}"));
+    }
+    changed.status.code()
+}
+
+/// Each verb that carries a key or a value, done and refused.
+fn every_verb(cluster: &Cluster, key: &str, value: &str) {
+    let write = |name: &str, lines: &str| {
+        let path = cluster.dir.join(name);
+        fs::write(&path, lines).expect("a file");
+        path.display().to_string()
+    };
+    let update = format!("{{\"op\":\"update\",\"key\":\"{key}\",\"value\":\"{value}\"}}\n");
+    let count = format!("{{\"op\":\"increment\",\"key\":\"{key}\",\"by\":1}}\n");
+    let good = write("good.jsonl", &update);
+    let bad = write("bad.jsonl", &format!("{update}{count}"));
+    let import = write("import.jsonl", &format!("{{\"key\":\"{key}\",\"value\":\"{value}\"}}\n"));
+    let long = value.repeat(1_000);
+    for (code, arguments) in [
+        (0, &["put", key, value][..]),
+        (4, &["put", key, value]),
+        (0, &["update", key, value]),
+        (0, &["get", key]),
+        (0, &["scan", key]),
+        (4, &["cas", key, "1", value]),
+        (4, &["increment", key]),
+        (0, &["batch", &good]),
+        (4, &["batch", &bad]),
+        (0, &["import", &import]),
+        (4, &["import", "--create", &import]),
+        (0, &["export", key]),
+        (0, &["remove", key]),
+        (3, &["remove", key]),
+        (3, &["get", key]),
+        (0, &["cas", key, "0", value]),
+        (6, &["outcome", "1/1"]),
+        (0, &["snapshot", "take"]),
+        (8, &["put", key, &long]),
+    ] {
+        let output = cluster.cli(arguments);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
 }
 

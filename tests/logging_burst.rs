@@ -2,35 +2,28 @@
 //! again as the process that logs.
 #![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "real processes take real time")]
 
+#[path = "support/burst.rs"]
+mod burst;
 mod support;
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Stdio;
+use std::time::Duration;
 
-use clap::Parser;
-use client::{Client, Settings};
+use burst::{again, Server, LINES, ROLE};
 use log::info;
-use raftkv::config::{self, ServeArgs};
 use raftkv::logging::{self, Options, Sink};
 use support::{wait_for, Ports};
 
-const LINES: u64 = 1_000_000;
-const PAIRS: usize = 4;
 /// Logged by a process right before it dies; fewer than the queue holds.
 const LAST_LINES: u64 = 5_000;
 
-#[derive(Parser)]
-struct Serve {
-    #[command(flatten)]
-    args: ServeArgs,
-}
-
 fn main() {
-    match std::env::var("LOGGING_TEST").ok().as_deref() {
-        Some("serve") => serve(),
+    match std::env::var(ROLE).ok().as_deref() {
+        Some("serve") => burst::serve(),
+        Some("fixed-lines") => log_for_ever(),
         Some(end) if end.starts_with("stuck") => log_where_nobody_reads(end),
         Some(end) => log_and_die(end),
         None => {
@@ -43,16 +36,10 @@ fn main() {
             for (end, code) in [("stuck", 9), ("stuck-panic", 70), ("stuck-at-once", 74)] {
                 a_reader_that_does_not_read_holds_nobody_up(end, code);
             }
+            a_line_that_a_kill_cut_is_not_continued();
             a_burst_fails_no_put();
         }
     }
-}
-
-/// This binary as another process.
-fn again(role: &str) -> Command {
-    let mut command = Command::new(std::env::current_exe().expect("this binary"));
-    command.env("LOGGING_TEST", role).stderr(Stdio::null()).stdin(Stdio::piped()).stdout(Stdio::piped());
-    command
 }
 
 // --- ends ---
@@ -156,150 +143,82 @@ fn what_was_logged_before_the_end_is_written(end: &str) {
     println!("{end}: all {LAST_LINES} queued lines are written");
 }
 
+// --- kill -9 ---
+
+/// Lines of equal length, as fast as they are taken.
+fn log_for_ever() {
+    let path = std::env::var_os("LOGGING_FILE").expect("a file");
+    logging::start(Options { sinks: vec![Sink::file(path.into())], ..Options::default() }).expect("it starts");
+    for n in 0_u64.. {
+        info!("a line that is as long as the others, number {n:019}");
+    }
+}
+
+/// The file of the log is a pipe first: when it is full, the write that waits has given away a part of its lines, up to the
+/// middle of one. The kill ends it there, and what the pipe holds is what a file would hold.
+fn a_line_that_a_kill_cut_is_not_continued() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("log");
+    let name = std::ffi::CString::new(path.to_str().expect("UTF-8")).expect("no NUL");
+    // SAFETY: mkfifo reads one path that ends with NUL.
+    assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0, "a pipe with a name");
+    // Both ends, so that neither side waits for the other to open it.
+    let mut pipe = std::fs::OpenOptions::new().read(true).write(true).open(&path).expect("it opens");
+    let mut child = again("fixed-lines").env("LOGGING_FILE", &path).spawn().expect("it starts");
+    let full = wait_for(Duration::from_secs(30), "the pipe is full", || {
+        let (held, room) = (bytes_in(&pipe), capacity(&pipe));
+        (held == room).then_some(held)
+    });
+    child.kill().expect("it runs");
+    child.wait().expect("it ends");
+    let mut cut = vec![0; full];
+    pipe.read_exact(&mut cut).expect("as much as it holds");
+    let line = 1 + cut.iter().position(|byte| *byte == b'\n').expect("whole lines");
+    assert!(full > 2 * line && !full.is_multiple_of(line), "{full} bytes end in the middle of a line of {line}");
+    assert_ne!(cut.last(), Some(&b'\n'), "the kill cut a line");
+    std::fs::remove_file(&path).expect("removed");
+    std::fs::write(&path, &cut).expect("a file that holds the same");
+    let mut next = again("exit").env("LOGGING_FILE", &path).spawn().expect("it starts");
+    assert_eq!(next.wait().expect("it ends").code(), Some(9));
+    let text = std::fs::read(&path).expect("the log");
+    assert!(text.starts_with(&cut) && text[full] == b'\n', "the cut line ends where it was cut");
+    let after = String::from_utf8_lossy(&text[full + 1..]).into_owned();
+    assert_eq!(after.lines().count() as u64, LAST_LINES, "all lines of the next life, each whole");
+    assert!(after.lines().all(|line| line.as_bytes()[10] == b'T' && line.contains("last words, number ")), "{after}");
+    println!("killed with {} bytes of a line of {line} written: the next start begins a new one", full % line);
+}
+
+fn bytes_in(pipe: &std::fs::File) -> usize {
+    let mut held: libc::c_int = 0;
+    // SAFETY: FIONREAD writes one integer.
+    assert_eq!(unsafe { libc::ioctl(pipe.as_raw_fd(), libc::FIONREAD, &mut held) }, 0);
+    usize::try_from(held).expect("not negative")
+}
+
+fn capacity(pipe: &std::fs::File) -> usize {
+    // SAFETY: the call takes no pointer.
+    let capacity = unsafe { libc::fcntl(pipe.as_raw_fd(), libc::F_GETPIPE_SZ) };
+    usize::try_from(capacity).expect("a pipe has a size")
+}
+
 // --- burst ---
 
-/// A server, with a thread that logs, or two that only compute, when it is told to.
-fn serve() {
-    std::thread::spawn(|| {
-        for line in std::io::stdin().lines().map_while(Result::ok) {
-            let start = Instant::now();
-            match line.as_str() {
-                "log" => (0..LINES).for_each(|n| info!("line {n} of a burst: node {} and term {}", n % 7, n / 3)),
-                time => compute(Duration::from_millis(time.parse().expect("milliseconds"))),
-            }
-            println!("{}", start.elapsed().as_micros());
-        }
-    });
-    let args = Serve::parse().args;
-    let reload = Box::new(|| Err("nobody reloads this".to_owned()));
-    let hooks = raftkv::server::Hooks { status_as_json: cli::status_as_json, reload };
-    std::process::exit(raftkv::server::serve(config::load(args).expect("a configuration"), hooks));
-}
-
-/// As many busy threads as a burst has: the one that logs, and the one that writes.
-fn compute(time: Duration) {
-    let compute = move || {
-        let start = Instant::now();
-        while start.elapsed() < time {}
-    };
-    let other = std::thread::spawn(compute);
-    compute();
-    other.join().expect("it ends");
-}
-
-struct Server {
-    child: Child,
-    orders: ChildStdin,
-    answers: BufReader<ChildStdout>,
-    client: Client,
-    address: String,
-    puts: u64,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Server {
-    fn start(directory: &Path, log: &Path, ports: &Ports) -> Server {
-        let peers = format!("0={}/{}", ports.client(0), ports.peer(0));
-        let sink = format!("file={},rotate=64MiB", log.join("log").display());
-        let mut child = again("serve")
-            .args(["--id", "0", "--peers", &peers, "--log-sinks", &sink, "--data"])
-            .arg(directory.join("data"))
-            .spawn()
-            .expect("it starts");
-        let (orders, answers) = (child.stdin.take().expect("piped"), child.stdout.take().expect("piped"));
-        let address = ports.client(0);
-        let client = Client::new(Settings { timeout: Duration::from_secs(10), ..Settings::new(vec![address.clone()]) });
-        let client = client.expect("a client");
-        let mut server = Server { child, orders, answers: BufReader::new(answers), client, address, puts: 0 };
-        wait_for(Duration::from_secs(20), "a leader", || server.client.update(b"first", b"").ok());
-        server
-    }
-
-    fn order(&mut self, what: &str) {
-        writeln!(self.orders, "{what}").expect("it listens");
-    }
-
-    /// How long the ordered work took.
-    fn answer(&mut self) -> Duration {
-        let mut line = String::new();
-        self.answers.read_line(&mut line).expect("it answers");
-        Duration::from_micros(line.trim().parse().expect("a number"))
-    }
-
-    fn counter(&mut self, name: &str) -> u64 {
-        let status = self.client.status_of(&self.address).expect("a status");
-        status.counters.iter().find(|(counter, _)| counter == name).expect("a counter").1
-    }
-
-    /// Processor time that the logging thread has used.
-    fn writer_time(&self) -> Duration {
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("Linux");
-        let stats = tasks.filter_map(|task| std::fs::read_to_string(task.expect("listed").path().join("stat")).ok());
-        let stat = stats.into_iter().find(|stat| stat.contains("(log)")).expect("the logging thread");
-        let times = stat.rsplit(')').next().expect("fields").split(' ').skip(12).take(2);
-        let ticks: u64 = times.map(|time| time.parse::<u64>().expect("a number of ticks")).sum();
-        Duration::from_millis(ticks * 10)
-    }
-
-    /// The 99th percentile of `n` puts, one after the other.
-    fn p99(&mut self, n: usize) -> Duration {
-        let mut times: Vec<Duration> = (0..n)
-            .map(|_| {
-                self.puts += 1;
-                let (key, start) = (format!("key {}", self.puts), Instant::now());
-                self.client.put(key.as_bytes(), b"value").expect("every put succeeds");
-                start.elapsed()
-            })
-            .collect();
-        times.sort();
-        times[n * 99 / 100]
-    }
-}
-
-/// Alternates puts beside nothing, beside threads that only compute, and beside one that logs: no put fails and no line is
-/// unaccounted for. The figures are printed, not judged: a test does not time.
+/// A million lines beside puts: no put fails, and every line is written or counted as dropped. How long the puts take is a
+/// benchmark's matter (benches/logging.rs).
 fn a_burst_fails_no_put() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let ports = Ports::take();
-    // Elsewhere, so that it is not the disk's write-back of the text that the log's syncs wait for.
-    let shared_memory = Path::new("/dev/shm");
-    let log = if shared_memory.is_dir() { tempfile::tempdir_in(shared_memory) } else { tempfile::tempdir() };
-    let log = log.expect("a directory");
-    let mut server = Server::start(directory.path(), log.path(), &ports);
-    let puts = 1_000;
-    for pair in 0..PAIRS {
-        let quiet = server.p99(puts);
-        let handed_before = server.counter("log_lines") + server.counter("log_lines_dropped");
-        let writer_before = server.writer_time();
-        let (written_before, start) = (server.counter("log_lines"), Instant::now());
-        server.order("log");
-        let logging = server.p99(puts);
-        let took = server.answer();
-        wait_for(Duration::from_secs(60), "all lines are accounted for", || {
-            let handed = server.counter("log_lines") + server.counter("log_lines_dropped") - handed_before;
-            (handed >= LINES).then_some(())
-        });
-        let (written, drained) = (server.counter("log_lines") - written_before, start.elapsed());
-        let writer = server.writer_time() - writer_before;
-        server.order("2000");
-        let computing = server.p99(puts);
-        server.answer();
-        println!(
-            "pair {pair}: put p99 {quiet:?} quiet, {logging:?} with the burst, {computing:?} beside two computing threads; \
-             {LINES} lines logged in {took:?}, {written} of them written by {drained:?} in {writer:?} of processor time, the others dropped and counted"
-        );
-    }
-    let notices = std::fs::read_dir(log.path()).expect("listed").filter_map(|entry| {
-        let path = entry.expect("listed").path();
-        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("log")).then_some(path)
+    let (directory, log) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+    let mut server = Server::start(directory.path(), log.path(), &Ports::take());
+    let handed = |server: &mut Server| server.counter("log_lines") + server.counter("log_lines_dropped");
+    let before = handed(&mut server);
+    server.order("log", Duration::ZERO);
+    server.puts(|done| done < 1_000);
+    assert_eq!(server.answer().1, LINES);
+    wait_for(Duration::from_secs(60), "all lines are accounted for", || {
+        (handed(&mut server) - before >= LINES).then_some(())
     });
+    let files = std::fs::read_dir(log.path()).expect("listed").map(|entry| entry.expect("listed").path());
     let said =
-        notices.map(|path| std::fs::read_to_string(path).expect("text")).any(|text| text.contains("lines dropped:"));
+        files.map(|path| std::fs::read_to_string(path).expect("text")).any(|text| text.contains("lines dropped:"));
     assert_eq!(said, server.counter("log_lines_dropped") > 0, "what was dropped is said in the log itself");
+    println!("{LINES} lines beside 1000 puts: {} dropped, all accounted for", server.counter("log_lines_dropped"));
 }

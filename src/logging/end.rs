@@ -20,7 +20,7 @@ pub fn exit_on_panic() {
         let name = thread.name().unwrap_or("?");
         say(format_args!("thread `{name}` stopped on an impossible state: {panic}"));
         if std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0") {
-            say_all(&std::backtrace::Backtrace::force_capture().to_string());
+            say_whole(&std::backtrace::Backtrace::force_capture().to_string());
         }
         end_process(exit::IMPOSSIBLE);
     }));
@@ -49,8 +49,8 @@ pub fn say_in_signal_handler(words: &[u8]) -> bool {
     }
 }
 
-/// Long last words, for as long as somebody takes them.
-fn say_all(text: &str) {
+/// Last words of any length as they are, and a line's end, for as long as somebody takes them.
+pub fn say_whole(text: &str) {
     let said = text.as_bytes().chunks(limits::LAST_WORDS_BYTES_MAX).all(say_in_signal_handler);
     if said {
         say_in_signal_handler(b"\n");

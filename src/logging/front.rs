@@ -115,6 +115,14 @@ impl Front {
             .flatten()
     }
 
+    /// Hands the record over. Where it would be dropped it is not even formatted: too much logging costs little.
+    fn log_with(&self, logger: &env_logger::Logger, record: &Record<'_>) {
+        match &self.route {
+            Route::Queue(queue) if queue.is_full() && logger.matches(record) => queue.drop_one(),
+            Route::Queue(_) | Route::Direct(_) => logger.log(record),
+        }
+    }
+
     /// Makes this thread's logger anew if the filter has changed. Waits for nobody: while somebody else holds the filter,
     /// or a message that is being formatted logs itself, the old one stays for another line.
     fn renew(&'static self, own: &RefCell<(u64, Option<env_logger::Logger>)>) {
@@ -148,7 +156,7 @@ impl Log for Front {
     }
 
     fn log(&self, record: &Record<'_>) {
-        let logged = super::FRONT.get().and_then(|front| front.with_logger(|logger| logger.log(record)));
+        let logged = super::FRONT.get().and_then(|front| front.with_logger(|logger| front.log_with(logger, record)));
         if logged.is_none() {
             COUNTERS.dropped.fetch_add(1, Ordering::Relaxed);
         }

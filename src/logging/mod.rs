@@ -35,7 +35,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub use end::{
     end_process, end_process_at_once, exit_on_fatal_signals, exit_on_panic, flush_in_signal_handler, say,
-    say_in_signal_handler,
+    say_in_signal_handler, say_whole,
 };
 pub use filter::{Filter, FilterError};
 pub use options::{Form, Options, Output, Rotation, Sink};

@@ -72,9 +72,19 @@ impl Queue {
     /// Hands a line over, or drops and counts it. Never waits.
     pub(super) fn push(&self, line: &[u8]) {
         if self.slots.push(Slot::new(line)).is_err() {
-            COUNTERS.dropped.fetch_add(1, Ordering::Relaxed);
+            self.drop_one();
         }
         self.wake();
+    }
+
+    /// Whether a line that came now would be dropped.
+    pub(super) fn is_full(&self) -> bool {
+        self.slots.is_full()
+    }
+
+    /// Counts a line that is not handed over.
+    pub(super) fn drop_one(&self) {
+        COUNTERS.dropped.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn ask_to_reopen(&self) {

@@ -70,10 +70,13 @@ use status::StatusSource;
 use stop::StopSwitch;
 use wal_loop::{Persisted, Queued, WalLoop};
 
-/// Why a server does not start; printed, with the exit code.
-struct StartError {
-    exit_code: i32,
-    text: String,
+/// Why a server does not start.
+#[derive(Clone, Debug)]
+pub struct StartError {
+    /// The process's exit code.
+    pub exit_code: i32,
+    /// One or two sentences for a person.
+    pub text: String,
 }
 
 /// What a server does not do itself, because that lies above it.
@@ -84,28 +87,21 @@ pub struct Hooks {
     pub reload: Box<dyn FnMut() -> Result<Config, String>>,
 }
 
-/// Runs a server until a signal ends it; returns the process's exit code. Call it on the process's first thread, before
-/// there are others: signals are blocked here.
-pub fn serve(config: Config, mut hooks: Hooks) -> i32 {
+/// Runs a server until a signal ends it. Call it on the process's first thread, before there are others: signals are blocked
+/// here. Err: it did not start, and nobody was told yet.
+pub fn serve(config: Config, mut hooks: Hooks) -> Result<(), StartError> {
     let signals = system::Signals::block();
     system::exit_on_unreadable_map();
-    match start(config, hooks.status_as_json) {
-        Ok(mut server) => {
-            let signal = signals.wait_for_end(|| {
-                logging::reopen();
-                server.reload((hooks.reload)());
-            });
-            info!("stopping on {}", system::signal_name(signal));
-            server.stop();
-            logging::flush(std::time::Duration::from_secs(1));
-            exit::OK
-        }
-        Err(error) => {
-            logging::flush(std::time::Duration::from_secs(1));
-            logging::say(format_args!("{}", error.text));
-            error.exit_code
-        }
-    }
+    let started = start(config, hooks.status_as_json).map(|mut server| {
+        let signal = signals.wait_for_end(|| {
+            logging::reopen();
+            server.reload((hooks.reload)());
+        });
+        info!("stopping on {}", system::signal_name(signal));
+        server.stop();
+    });
+    logging::flush(std::time::Duration::from_secs(1));
+    started
 }
 
 /// The threads that are waited for, in the order in which they end.

@@ -79,6 +79,8 @@ impl Config {
             ("value-bytes-max", self.value_bytes_max != new.value_bytes_max),
             ("credits", self.credits != new.credits),
             ("pool-bytes", self.pool_bytes != new.pool_bytes),
+            ("snapshot-log-bytes", self.snapshot_log_bytes != new.snapshot_log_bytes),
+            ("snapshot-bytes-per-second", self.snapshot_bytes_per_second != new.snapshot_bytes_per_second),
         ];
         differs.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
     }

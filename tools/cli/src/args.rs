@@ -10,8 +10,10 @@ use protocol::{Sequence, SessionId};
 use crate::examples;
 
 /// How keys and values may be typed.
-const KEY: &str = "Text, - (standard input), @FILE, hex:.., b64:.., or text:.. to escape those; 1 byte to 4 KiB";
-const VALUE: &str = "Text, - (standard input), @FILE, hex:.., b64:.., or text:.. to escape those; at most 1 MiB";
+const KEY: &str =
+    "Text, - (standard input), @FILE, hex:.., b64:.., or text:.. to escape those; 1 byte to 4 KiB, or less where key-bytes-max says so";
+const VALUE: &str =
+    "Text, - (standard input), @FILE, hex:.., b64:.., or text:.. to escape those; at most 1 MiB, or less where value-bytes-max says so";
 
 /// Where the help shows the flags of every client command.
 const CLIENT_OPTIONS: &str = "Client options";
@@ -198,7 +200,7 @@ pub struct LogArgs {
 /// Verbs of `log`.
 #[derive(Subcommand, Clone, Debug, PartialEq, Eq)]
 pub enum LogVerb {
-    /// Show the levels in force, or change them until the node restarts
+    /// Show the levels in force, or change them until the node restarts or reads another `log` on SIGHUP
     #[command(before_help = examples::LOG)]
     Level {
         /// LEVEL or NAME=LEVEL, separated by commas; names that are not mentioned keep theirs
@@ -206,7 +208,7 @@ pub enum LogVerb {
         /// Only this node [default: all]
         #[arg(long, value_name = "N")]
         node: Option<u32>,
-        /// Back to what the node was started with
+        /// Back to what the node's configuration says
         #[arg(long, conflicts_with = "filter")]
         reset: bool,
     },

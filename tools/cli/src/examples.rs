@@ -79,9 +79,10 @@ Examples:
 pub(crate) const LOG: &str = "\
 Examples:
   raftkv log level                         what each node logs
-  raftkv log level debug                   all nodes, all of it, until they restart
+  raftkv log level debug                   all nodes, all of it
   raftkv log level raft=debug --node 1     one room of one node
-  raftkv log level --reset                 back to what they were started with";
+  raftkv log level --reset                 back to what `log` says
+Changes last until the node restarts, or reads another `log` on SIGHUP.";
 
 pub(crate) const DEV: &str = "\
 Examples:

@@ -95,7 +95,7 @@ fn dispatch(command: ClientCommand, globals: &Globals, mut whole: clap::Command)
         ClientCommand::Export(arguments) => transfer::export(client, globals, &arguments),
         ClientCommand::Status { watch: None } => status::run(client, globals, globals.endpoints.is_empty()),
         ClientCommand::Status { watch: Some(interval) } => watch::run(globals, interval),
-        ClientCommand::Log(arguments) => log_level::run(client, globals, &arguments.verb),
+        ClientCommand::Log(arguments) => log_level::run(client, globals, &arguments.verb, globals.endpoints.is_empty()),
         ClientCommand::Dev(_) | ClientCommand::Completion { .. } => unreachable!("dispatched above"),
     }
 }

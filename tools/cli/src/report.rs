@@ -151,8 +151,10 @@ fn hint(error: &Error) -> String {
             "`raftkv status` shows which nodes are there; a leader needs a majority; try again"
         }
         (_, Reason::Overload) => "try again later, or with less at once",
-        (_, Reason::KeyTooLarge) => "a key has at most 4 KiB",
-        (_, Reason::ValueTooLarge | Reason::FrameTooLarge) => "a value has at most 1 MiB: split it",
+        (_, Reason::KeyTooLarge) => "a key has at most 4 KiB, or what the server's key-bytes-max says if that is less",
+        (_, Reason::ValueTooLarge | Reason::FrameTooLarge) => {
+            "a value has at most 1 MiB, or what the server's value-bytes-max says if that is less: split it"
+        }
         (_, Reason::EmptyKey) => "a key has at least one byte",
         (Status::ViewExpired, _) => "the scan was not finished in time: start it again",
         _ if error.cause == Cause::Unreachable => {

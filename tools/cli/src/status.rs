@@ -15,13 +15,23 @@ use crate::{exit, output, table};
 /// A healthy node is at most this far behind: the nodes are not asked at the same moment.
 const BEHIND_MAX: u64 = 10_000;
 
+/// Which fields the JSON has, and what they mean. Fields may be added; the number rises when one leaves or changes its meaning.
+const SCHEMA: u32 = 1;
+
 /// One row: what is known of a node.
 #[derive(Clone, Debug)]
-struct Row {
-    id: Option<u32>,
-    address: String,
+pub(crate) struct Row {
+    pub(crate) id: Option<u32>,
+    pub(crate) address: String,
     /// None: it does not answer.
-    status: Option<NodeStatus>,
+    pub(crate) status: Option<NodeStatus>,
+}
+
+impl Row {
+    /// Its number, or its address where nobody knows that.
+    pub(crate) fn name(&self) -> String {
+        self.id.map_or_else(|| self.address.clone(), |id| id.to_string())
+    }
 }
 
 pub(crate) fn run(client: &mut Client, globals: &Globals, only_known: bool) -> Result<ExitCode, Report> {
@@ -60,7 +70,7 @@ fn paint(text: &str, code: &str, colour: bool) -> String {
 }
 
 /// Nodes by id; `only_known` leaves out addresses that nobody answers at and nobody names.
-fn rows(reports: &[NodeReport], only_known: bool) -> Vec<Row> {
+pub(crate) fn rows(reports: &[NodeReport], only_known: bool) -> Vec<Row> {
     let mut named = BTreeMap::new();
     for member in reports.iter().filter_map(|report| report.status.as_ref().ok()).flat_map(|status| &status.members) {
         named.insert(member.client_address.clone(), member.id.0);
@@ -93,11 +103,7 @@ fn problems(rows: &[Row]) -> Vec<String> {
         };
         problems.push(format!("no leader{why}"));
     }
-    let down: Vec<String> = rows
-        .iter()
-        .filter(|row| row.status.is_none())
-        .map(|row| row.id.map_or(row.address.clone(), |id| id.to_string()))
-        .collect();
+    let down: Vec<String> = rows.iter().filter(|row| row.status.is_none()).map(Row::name).collect();
     if !down.is_empty() {
         problems.push(format!("down: {} {}", if down.len() == 1 { "node" } else { "nodes" }, down.join(", ")));
     }
@@ -136,11 +142,12 @@ pub(crate) fn node_as_json(status: &NodeStatus) -> Value {
 }
 
 fn as_json(rows: &[Row]) -> Value {
-    json!({ "nodes": rows.iter().map(row_as_json).collect::<Vec<_>>(), "problems": problems(rows) })
+    let nodes: Vec<Value> = rows.iter().map(row_as_json).collect();
+    json!({ "schema": SCHEMA, "nodes": nodes, "problems": problems(rows) })
 }
 
 fn row_as_json(row: &Row) -> Value {
-    let mut object = json!({ "id": row.id, "role": role(row), "address": row.address });
+    let mut object = json!({ "schema": SCHEMA, "id": row.id, "role": role(row), "address": row.address });
     if let (Some(status), Some(fields)) = (&row.status, object.as_object_mut()) {
         let connected = status.members.iter().filter(|member| member.connected).map(|member| member.id.0);
         let more = json!({
@@ -257,5 +264,6 @@ mod tests {
         assert_eq!(object["nodes"][1]["role"], "down");
         assert_eq!(object["nodes"][1]["id"], 1);
         assert_eq!(object["nodes"][0]["role"], "follower");
+        assert_eq!((&object["schema"], &object["nodes"][0]["schema"]), (&json!(1), &json!(1)));
     }
 }

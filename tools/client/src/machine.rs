@@ -325,6 +325,8 @@ const ENDPOINTS_MAX: usize = 64;
 /// Pause before an operation that was refused for certain is sent again: doubles up to the maximum.
 const RETRY_MIN: Span = Span(2_000_000);
 const RETRY_MAX: Span = Span(100_000_000);
+/// What an attempt needs at least before its deadline to be worth it: one that is cut off says less than the answer before.
+const ANSWER_ROOM: Span = Span(50_000_000);
 /// Pause before an endpoint that could not be reached is tried again: doubles up to the maximum.
 const REDIAL_MIN: Span = Span(5_000_000);
 const REDIAL_MAX: Span = Span(500_000_000);
@@ -653,7 +655,8 @@ impl Machine {
         }
     }
 
-    /// Sends it again after a pause that doubles, spread by a third.
+    /// Sends it again after a pause that doubles, spread by a third; if no answer could come before its deadline then, the
+    /// last answer is the one that counts.
     fn refused(&mut self, operation: Operation, now: Time) {
         let pause = doubled(RETRY_MIN, operation.refusals, RETRY_MAX);
         self.random ^= self.random << 13;
@@ -661,6 +664,7 @@ impl Machine {
         self.random ^= self.random << 17;
         let spread = self.random % (pause / 3 + 1);
         let at = now.plus(Span(pause - spread));
+        let at = if at.plus(ANSWER_ROOM) > operation.deadline { operation.deadline } else { at };
         self.again(Operation { refusals: operation.refusals.saturating_add(1), ..operation }, at);
     }
 

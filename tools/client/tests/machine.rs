@@ -158,6 +158,31 @@ fn nodes_that_point_at_each_other_are_asked_ever_more_slowly_until_the_deadline(
 }
 
 /// Each way in which a write's attempt can end without an answer, and what may be said of it.
+/// However the clock falls, what is said in the end is what the last node said: no attempt begins that the deadline would cut
+/// off.
+#[test]
+fn an_operation_that_is_refused_until_its_deadline_ends_with_the_last_answer() {
+    for (kind, patience) in (300..340).flat_map(|ms| [(Kind::Write, ms), (Kind::Read, ms)]) {
+        let mut rig = Rig::with(|settings| Settings { endpoints: vec!["a:1".to_owned()], ..settings });
+        let deadline = Time(rig.now.0 + patience * MS);
+        let mut actions = rig.step(Input::Submit { token: Token(1), kind, deadline, only: None });
+        let opened = connect(&actions);
+        actions = rig.step(Input::Connected(opened));
+        while !actions.iter().any(|action| matches!(action, Action::Done { .. })) {
+            let sent = send(&actions);
+            assert!(rig.now.0 + 50 * MS <= deadline.0 || rig.now.0 < 2 * MS, "an attempt has time for its answer");
+            rig.now = Time(rig.now.0 + MS);
+            actions = rig.reply(sent, Status::NotExecuted, Reason::NoLeader, None);
+            if actions.is_empty() {
+                actions = rig.wait();
+            }
+        }
+        let failure = failure(&actions);
+        assert_eq!((failure.reason, failure.cause), (Reason::NoLeader, Cause::Answered), "{patience} ms");
+        assert_eq!(rig.now, deadline);
+    }
+}
+
 #[test]
 fn what_may_have_been_executed_is_unknown_and_is_never_sent_again() {
     // The connection ends after the request was handed to the kernel.
