@@ -90,6 +90,7 @@ Examples:
   raftkv bench put -c 8 -d 16        eight connections, sixteen in flight on each: throughput
   raftkv bench get -c 8 -d 16        linearizable reads
   raftkv bench update --rate 5000    an open loop: latencies count from when each request was due
+  raftkv bench mix --ycsb b -c 64    a mix of reads and updates
   raftkv bench storage --dir .       what the disk can do; needs no cluster
   raftkv bench restart               start a server with a million keys, again and again
   raftkv bench snapshot              what a snapshot costs those who write meanwhile";

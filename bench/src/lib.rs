@@ -5,13 +5,23 @@
     reason = "a load generator has clocks, threads, sockets and files"
 )]
 
+mod args;
+mod dialect;
+mod distribution;
+mod driver;
+mod figure;
 mod load;
-mod open_loop;
+mod measured;
+mod process;
+mod progress;
+mod random;
 mod report;
 pub mod restart;
 mod servers;
 pub mod snapshot;
+
 pub mod storage;
+mod workload;
 
 use std::io;
 use std::process::ExitCode;
@@ -19,8 +29,12 @@ use std::time::Duration;
 
 use clap::Subcommand;
 
-pub use load::{run as run_load, Load, Verb};
-pub use report::{Measured, Report};
+pub use load::{run as run_load, Load};
+pub use measured::Measured;
+pub use report::{Report, Run};
+
+use args::{LoadArgs, MixArgs};
+use workload::{Kind, Mix};
 
 /// What to measure.
 #[derive(clap::Args, Clone, Debug)]
@@ -38,41 +52,14 @@ enum Workload {
     Update(LoadArgs),
     /// Read random keys of a set, linearizably; the set is written before
     Get(LoadArgs),
+    /// Read and update in a proportion, or as one of YCSB's mixes
+    Mix(MixArgs),
     /// Kill a server of its own with many keys, and time its start
     Restart(restart::Args),
     /// Compare the latency of writes with and without a snapshot, on a cluster of its own
     Snapshot(snapshot::Args),
     /// Compare the ways to make appends durable on a disk; needs no server
     Storage(storage::Args),
-}
-
-/// Flags of a load. Without --rate it is a closed loop, in which every connection keeps its number of requests in flight.
-#[derive(clap::Args, Clone, Debug)]
-struct LoadArgs {
-    /// Connections
-    #[arg(short, long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096), value_name = "N")]
-    connections: u32,
-    /// Requests in flight per connection
-    #[arg(short, long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=65536), value_name = "N")]
-    depth: u32,
-    /// Requests a second, all connections together: an open loop, whose latencies count from when each was due
-    #[arg(long, value_parser = parse_rate, conflicts_with = "depth", value_name = "N")]
-    rate: Option<f64>,
-    /// How long to measure, in seconds
-    #[arg(long, default_value_t = 10.0, value_name = "SECONDS")]
-    duration: f64,
-    /// How long to load before measuring, in seconds
-    #[arg(long, default_value_t = 1.0, value_name = "SECONDS")]
-    warm_up: f64,
-    /// Bytes of a key
-    #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u32).range(16..=4096), value_name = "BYTES")]
-    key_bytes: u32,
-    /// Bytes of a value
-    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(0..=1_048_576), value_name = "BYTES")]
-    value_bytes: u32,
-    /// Size of the set of keys (update and get)
-    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..), value_name = "N")]
-    keys: u64,
 }
 
 /// Whom to load, and how to report; from the command line's common flags.
@@ -84,13 +71,6 @@ pub struct Environment {
     pub timeout: Duration,
     /// One JSON object instead of a table.
     pub json: bool,
-}
-
-/// A number above 0.
-fn parse_rate(text: &str) -> Result<f64, String> {
-    let rate: f64 = text.parse().map_err(|_| format!("`{text}` is not a number"))?;
-    let usable = rate.is_finite() && rate > 0.0;
-    usable.then_some(rate).ok_or_else(|| "it must be above 0".to_owned())
 }
 
 fn ended(measured: io::Result<()>) -> ExitCode {
@@ -105,41 +85,30 @@ fn ended(measured: io::Result<()>) -> ExitCode {
 
 /// Runs a measurement and prints its report.
 pub fn run(args: BenchArgs, environment: &Environment) -> ExitCode {
-    let (verb, args) = match args.workload {
-        Workload::Put(args) => (Verb::Put, args),
-        Workload::Update(args) => (Verb::Update, args),
-        Workload::Get(args) => (Verb::Get, args),
+    let load = match args.workload {
+        Workload::Put(args) => args.load("put", Mix::only(Kind::Create)),
+        Workload::Update(args) => args.load("update", Mix::only(Kind::Update)),
+        Workload::Get(args) => args.load("get", Mix::only(Kind::Read)),
+        Workload::Mix(args) => args.load(),
         Workload::Restart(args) => return ended(restart::run(&args, environment.json)),
         Workload::Snapshot(args) => return ended(snapshot::run(&args, environment.json)),
         Workload::Storage(args) => return ended(storage::run(&args, environment.json)),
     };
-    let seconds = |n: f64| Duration::try_from_secs_f64(n).unwrap_or(Duration::ZERO);
-    let load = Load {
-        verb,
-        connections: args.connections,
-        depth: args.depth,
-        rate: args.rate,
-        duration: seconds(args.duration),
-        warm_up: seconds(args.warm_up),
-        key_bytes: args.key_bytes as usize,
-        value_bytes: args.value_bytes as usize,
-        keys: args.keys,
-    };
     match load::run(&load, &environment.endpoints, environment.timeout) {
         Ok(report) => {
             print!("{}", if environment.json { report.json() } else { report.text() });
-            if report.measured.completed() > 0 {
+            if report.completed() > 0 {
                 ExitCode::SUCCESS
             } else {
-                eprintln!(
-                    "raftkv: nothing was answered; is a cluster running? `raftkv dev` starts a local one; \
-                     --endpoints or RAFTKV_ENDPOINTS say where"
-                );
+                eprintln!("raftkv: nothing was answered");
                 ExitCode::FAILURE
             }
         }
         Err(error) => {
-            eprintln!("raftkv: the load could not be started: {error}");
+            eprintln!(
+                "raftkv: the load could not be started: {error}; is a cluster running? `raftkv dev` starts a local one; \
+                 --endpoints or RAFTKV_ENDPOINTS say where"
+            );
             ExitCode::FAILURE
         }
     }

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::load::{self, Load, Verb};
+use crate::load::{self, Load};
 use crate::servers::Servers;
 
 /// Flags of the measurement.
@@ -30,7 +30,7 @@ const UPDATES_BEHIND: u64 = 10_000;
 /// Fills a server, lets it take a snapshot, kills and starts it.
 pub fn run(args: &Args, in_json: bool) -> io::Result<()> {
     let mut servers = Servers::start(&args.dir, 1, &[])?;
-    let load = Load { keys: args.keys, value_bytes: args.value_bytes as usize, ..Load::default_of(Verb::Update) };
+    let load = Load { keys: args.keys, value_bytes: args.value_bytes.into(), ..Load::updates() };
     load::preload(&load, &servers.endpoints(), Duration::from_secs(60))?;
     let taken = servers.client()?.take_snapshot(None).map_err(|error| io::Error::other(error.to_string()))?;
     let behind = Load { keys: UPDATES_BEHIND.min(args.keys), ..load };

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::load::{self, Load, Verb};
+use crate::load::{self, Load};
 use crate::report::Report;
 use crate::servers::Servers;
 
@@ -47,7 +47,7 @@ pub fn run(args: &Args, in_json: bool) -> io::Result<()> {
     // No snapshots but those that are asked for.
     let servers = Servers::start(&args.dir, args.nodes, &["--snapshot-log-bytes", "64GiB"])?;
     let duration = Duration::try_from_secs_f64(args.duration).unwrap_or(Duration::from_secs(10));
-    let filled = Load { keys: args.keys, value_bytes: args.value_bytes as usize, ..Load::default_of(Verb::Update) };
+    let filled = Load { keys: args.keys, value_bytes: args.value_bytes.into(), ..Load::updates() };
     load::preload(&filled, &servers.endpoints(), Duration::from_secs(60))?;
     let closed = Load { connections: 8, depth: 16, duration: duration / 2, ..filled };
     let peak = load::run(&closed, &servers.endpoints(), Duration::from_secs(30))?.per_second();
@@ -75,7 +75,7 @@ fn measure(servers: &Servers, load: &Load, with_snapshots: bool) -> io::Result<R
             Some(taker) => taker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?,
             None => 0,
         };
-        Ok(Run { p999_us: report?.measured.percentile_us(99.9), snapshots })
+        Ok(Run { p999_us: report?.percentile_us(99.9), snapshots })
     })
 }
 
