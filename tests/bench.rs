@@ -59,7 +59,8 @@ fn an_open_loop_sends_what_was_due_and_repeats_are_all_reported() {
 #[test]
 fn a_load_goes_on_at_the_next_leader() {
     let mut cluster = Cluster::start("bench-leader", 3);
-    let load = ["--endpoints", &cluster.endpoints(), "bench", "update", "-c", "4", "--keys", "100", "--duration", "600"];
+    let load =
+        ["--endpoints", &cluster.endpoints(), "bench", "update", "-c", "4", "--keys", "100", "--duration", "600"];
     let mut child =
         Command::new(raftkv()).args(load).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
     let long = Duration::from_secs(30);
