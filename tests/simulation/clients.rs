@@ -144,19 +144,7 @@ impl Client {
             let unanswered: u32 = self.sent.values().map(|(_, unanswered)| unanswered).sum();
             if self.operations.len() < 4 && unanswered < 8 {
                 self.submit(now, mood, oracle, wires);
-            } else if self.operations.is_empty() {
-                self.hang_up(now, oracle, wires);
             }
-        }
-    }
-
-    /// Nothing is under way and yet answers are missing: whoever waits for them drops the connections and dials anew.
-    fn hang_up(&mut self, now: Time, oracle: &mut Oracle, wires: &mut Vec<Wire>) {
-        let silent = self.sent.iter().filter(|(_, (_, unanswered))| *unanswered > 0);
-        let silent: Vec<ConnectionId> = silent.map(|(connection, _)| *connection).collect();
-        for connection in silent {
-            wires.push(Wire::Disconnect { connection });
-            self.closed(now, connection, oracle, wires);
         }
     }
 

@@ -19,9 +19,9 @@ pub const FRAME_BYTES_MAX: usize = 1 << 20;
 const DEADLINE_MAX: Span = Span::secs(10);
 
 pub struct IoLoop {
-    /// By slot.
+    /// The generation of each slot in use.
     open: BTreeMap<u32, u32>,
-    slots: u32,
+    generation: u32,
     credits: u32,
     credits_max: u32,
     /// Bytes that nobody reads because there is no credit: first come, first served.
@@ -64,7 +64,7 @@ impl IoLoop {
     pub fn new(reader: Reader, credits: u32) -> Self {
         Self {
             open: BTreeMap::new(),
-            slots: 0,
+            generation: 0,
             credits,
             credits_max: credits,
             unread: VecDeque::new(),
@@ -77,11 +77,11 @@ impl IoLoop {
     }
 
     pub fn accept(&mut self) -> ConnectionId {
-        self.slots += 1;
-        let connection = ConnectionId { slot: self.slots % 5, generation: self.slots };
-        // A reused slot ends its former connection: late completions must not reach the new one.
-        self.open.insert(connection.slot, connection.generation);
-        connection
+        self.generation += 1;
+        // Slots are used again as soon as they are free: late completions must not reach the new connection.
+        let slot = (0..).find(|slot| !self.open.contains_key(slot)).expect("connections are few");
+        self.open.insert(slot, self.generation);
+        ConnectionId { slot, generation: self.generation }
     }
 
     pub fn close(&mut self, connection: ConnectionId) {
