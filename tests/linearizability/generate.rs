@@ -50,6 +50,13 @@ impl Shape {
         Self { clients: 5, operations: 200, keys: 3, values: 0, verbs, revisions: false, lost: 50 }
     }
 
+    /// At length, on one key, where a quarter of the ends are unknown.
+    pub fn forgetful() -> Self {
+        use Verb::{Get, Put, Remove, Update};
+        let verbs = &[Put, Update, Update, Remove, Get, Get, Get];
+        Self { clients: 8, operations: 3_000, keys: 1, values: 0, verbs, revisions: true, lost: 150 }
+    }
+
     /// So small that every order can be tried.
     pub fn tiny() -> Self {
         use Verb::{Batch, CompareAndSet, Get, Increment, Put, Remove, Update};

@@ -10,6 +10,7 @@ mod external;
 mod generate;
 mod history;
 mod mutations;
+mod needed;
 mod text;
 mod wgl;
 
@@ -17,7 +18,7 @@ use std::path::Path;
 
 use by_index::Log;
 use generate::{Generated, Shape};
-use history::{End, History, Operation};
+use history::{Answer, End, History, Operation};
 use proptest::prelude::*;
 use wgl::Verdict;
 
@@ -164,6 +165,27 @@ fn disturbed_histories_are_of_both_kinds() {
         counts[usize::from(brute_force::order(&history).is_some())] += 1;
     }
     assert!(counts.iter().all(|count| *count >= 100), "the properties above need both kinds: {counts:?}");
+}
+
+/// Hundreds of writes of which nobody knows whether they were executed: the search ends all the same, either way.
+#[test]
+fn many_unknown_ends_do_not_make_the_search_long() {
+    const STEPS: usize = 1_000_000;
+    for seed in 0..4 {
+        let Generated { mut history, .. } = generate::generate(seed, &Shape::forgetful());
+        let unknown = history.operations.iter().filter(|op| op.end == End::Unknown && op.action.writes()).count();
+        assert!(unknown > 150, "seed {seed}: {unknown}");
+        assert_eq!(wgl::check(&history, STEPS), Verdict::Linearizable, "seed {seed}");
+        // The last read is told what the first was: of a key's values none comes back.
+        let told = |op: &&mut Operation| matches!(op.end, End::Answered { answer: Answer::Found(_), .. });
+        let first = history.operations.iter_mut().find(told).expect("reads find values").end.clone();
+        let last = history.operations.iter_mut().rev().find(told).expect("reads find values");
+        if let (End::Answered { answer, .. }, End::Answered { answer: stale, .. }) = (&mut last.end, first) {
+            *answer = stale;
+        }
+        let verdict = wgl::check(&history, STEPS);
+        assert!(matches!(verdict, Verdict::Not(_)), "seed {seed}: {verdict:?}");
+    }
 }
 
 #[test]

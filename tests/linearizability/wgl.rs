@@ -6,12 +6,13 @@
 //!
 //! An operation with an unknown end may be taken at any moment after its begin, or never. Of two ways to the same state
 //! behind the same answered operations, the one that used fewer of those can do all that the other can: only such ways are
-//! followed.
+//! followed. And none on which a value is gone that somebody has yet to be told ([`Needed`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use super::history::{Action, Answer, End, History, Key, Moment, Operation, Value};
+use super::needed::{Needed, Writer};
 
 /// What a search found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -204,9 +205,19 @@ fn values_seen<'a>(part: &[&'a Operation]) -> Option<BTreeSet<&'a Value>> {
 
 /// Writes of values that nobody was told, and that are no numbers, are alike: all that can matter is that the key exists.
 fn without_unseen_value(action: &Action, seen: Option<&BTreeSet<&Value>>) -> Action {
+    match (action, seen) {
+        (Action::Put { value, .. } | Action::Update { value, .. }, Some(seen)) if !seen.contains(value) => {
+            plain(action)
+        }
+        _ => action.clone(),
+    }
+}
+
+/// The action without its value, unless that is a number.
+fn plain(action: &Action) -> Action {
     let mut action = action.clone();
-    if let (Action::Put { value, .. } | Action::Update { value, .. }, Some(seen)) = (&mut action, seen) {
-        if !seen.contains(value) && number(value).is_none() {
+    if let Action::Put { value, .. } | Action::Update { value, .. } = &mut action {
+        if number(value).is_none() {
             *value = Value::from("\0 not seen by anybody");
         }
     }
@@ -217,9 +228,9 @@ fn without_unseen_value(action: &Action, seen: Option<&BTreeSet<&Value>>) -> Act
 struct Search<'a> {
     /// Answered operations, by the moment of their end.
     answered: Vec<Call<'a>>,
-    /// Operations with an unknown end: equal ones together, each time by the moment of their begin.
-    unknown: Vec<Vec<(Moment, usize)>>,
-    actions: Vec<Action>,
+    /// Operations with an unknown end, equal ones together.
+    unknown: Vec<Unknown>,
+    needed: Needed,
     /// For each answered operation: those that had begun before its end and ended no earlier; itself first.
     open: Vec<Vec<usize>>,
     /// Where it has been: with which sets of unknown operations used.
@@ -237,7 +248,31 @@ struct Call<'a> {
     end: Moment,
 }
 
+/// Equal operations with an unknown end.
+struct Unknown {
+    action: Action,
+    /// The same as it counts when nobody is to be told its value any more, if that can be.
+    plain: Option<Action>,
+    /// When they begin, in order, and their numbers.
+    each: Vec<(Moment, usize)>,
+}
+
+impl Unknown {
+    /// Of equal ones, the earliest that is left can do whatever the others can: they are taken in order.
+    fn first_left(&self, used: &Used) -> Option<(Moment, usize)> {
+        self.each.iter().find(|(_, number)| !used.contains(number)).copied()
+    }
+
+    fn any_left(&self, used: &Used) -> bool {
+        self.each.last().is_some_and(|(_, number)| !used.contains(number))
+    }
+}
+
 impl Place {
+    fn is_behind(&self, position: usize) -> bool {
+        position < self.next || self.ahead.contains(&position)
+    }
+
     /// The place behind an answered operation that leads to `state`.
     fn behind(&self, position: usize, state: Rc<State>) -> Place {
         let mut place = Place { state, ..self.clone() };
@@ -281,32 +316,42 @@ struct Stage {
     unknown: Vec<(Rc<State>, Rc<Used>)>,
 }
 
+fn equal(action: Action, mut each: Vec<(Moment, usize)>, seen: &Option<BTreeSet<&Value>>) -> Unknown {
+    each.sort_unstable();
+    let can_be_plain = |value: &Value| seen.is_some() && number(value).is_none();
+    let plain = match &action {
+        Action::Put { value, .. } | Action::Update { value, .. } if can_be_plain(value) => Some(plain(&action)),
+        _ => None,
+    };
+    Unknown { action, plain, each }
+}
+
 impl<'a> Search<'a> {
     fn new(part: &[&'a Operation]) -> Self {
-        let (mut answered, mut actions) = (Vec::new(), Vec::new());
+        let mut answered = Vec::new();
         let mut unknown: BTreeMap<Action, Vec<(Moment, usize)>> = BTreeMap::new();
         let seen = values_seen(part);
-        for operation in part {
+        for (number, operation) in part.iter().enumerate() {
             match &operation.end {
                 End::Answered { at, index, answer } => {
                     answered.push(Call { operation, index: *index, answer: Some(answer), end: *at });
                 }
                 _ => {
                     let action = without_unseen_value(&operation.action, seen.as_ref());
-                    unknown.entry(action.clone()).or_default().push((operation.begin, actions.len()));
-                    actions.push(action);
+                    unknown.entry(action).or_default().push((operation.begin, number));
                 }
             }
         }
-        let mut unknown: Vec<_> = unknown.into_values().collect();
-        unknown.iter_mut().for_each(|equal| equal.sort_unstable());
         answered.sort_by_key(|call| call.end);
+        let unknown: Vec<Unknown> = unknown.into_iter().map(|(action, each)| equal(action, each, &seen)).collect();
+        let actions: Vec<&Action> = unknown.iter().map(|equal| &equal.action).collect();
+        let needed = Needed::new(answered.iter().map(|call| call.operation), &actions);
         let open_at = |position: usize| {
             let end = answered[position].end;
             (position..answered.len()).filter(|later| answered[*later].operation.begin < end).collect()
         };
         let open = (0..answered.len()).map(open_at).collect();
-        Self { answered, unknown, actions, open, been: BTreeMap::new(), best: None, steps: 0 }
+        Self { answered, unknown, needed, open, been: BTreeMap::new(), best: None, steps: 0 }
     }
 
     /// Depth first.
@@ -366,30 +411,46 @@ impl<'a> Search<'a> {
             let call = &self.answered[position];
             let Some(after) = step(state, &call.operation.action, call.index, call.answer) else { continue };
             let same = after == **state;
+            let before = state;
             let state = if same { state.clone() } else { Rc::new(after) };
-            let next = (place.behind(position, state), used.clone());
+            let next = place.behind(position, state);
             if same && call.only_looks() {
                 left.clear();
-                left.push(next);
+                left.push((next, used.clone()));
                 return true;
             }
-            left.push(next);
+            if !self.loses(before, &call.operation.action, &next, used) {
+                left.push((next, used.clone()));
+            }
         }
         false
+    }
+
+    /// Whether an action that leads to a place replaces a value that somebody has yet to be told.
+    fn loses(&self, before: &State, action: &Action, place: &Place, used: &Used) -> bool {
+        action.keys().into_iter().any(|key| {
+            let held = before.get(key);
+            let stays = |held: &Cell| place.state.get(key).is_some_and(|cell| cell.value == held.value);
+            held.is_some_and(|held| !stays(held) && self.must_stay(key, held, place, used))
+        })
+    }
+
+    /// Whether a value that is held is yet to be told, and nothing is left to write it again.
+    fn must_stay(&self, key: &Key, held: &Cell, place: &Place, used: &Used) -> bool {
+        let left = |writer| match writer {
+            Writer::Answered(position) => !place.is_behind(position),
+            Writer::Unknown(kind) => self.unknown[kind].any_left(used),
+        };
+        self.needed.is_lost(key, &held.value, |position| !place.is_behind(position), left)
     }
 
     /// Takes one more unknown operation than before, each that may be next, and then an answered one. Ways to the same state
     /// that use no less are left out.
     fn one_more_unknown(&mut self, stage: &mut Stage) {
-        let end = self.answered[stage.place.next].end;
         let mut reached: BTreeMap<State, Vec<Rc<Used>>> = BTreeMap::new();
         for (state, used) in std::mem::take(&mut stage.unknown) {
-            for equal in &self.unknown {
-                // Of equal ones, the earliest that is left can do whatever the others can.
-                let first = equal.iter().find(|(_, number)| !used.contains(number));
-                let Some((_, number)) = first.copied().filter(|(begin, _)| *begin < end) else { continue };
-                self.steps += 1;
-                let Some(after) = step(&state, &self.actions[number], None, None) else { continue };
+            let place = Place { state, ..stage.place.clone() };
+            for (after, number) in self.unknown_next(&place, &used) {
                 let sets = reached.entry(after).or_default();
                 let mut used = Used::clone(&used);
                 used.insert(number);
@@ -400,21 +461,70 @@ impl<'a> Search<'a> {
         }
         let mut left = Vec::new();
         for (state, sets) in reached {
-            let state = Rc::new(state);
+            let place = Place { state: Rc::new(state), ..stage.place.clone() };
             for used in sets {
-                let before = self.been.entry(Place { state: state.clone(), ..stage.place.clone() }).or_default();
+                let before = self.been.entry(place.clone()).or_default();
                 if before.iter().any(|earlier| earlier.is_subset(&used)) {
                     continue;
                 }
                 before.push(used.clone());
                 let mut next = Vec::new();
-                self.answered_next(&stage.place, &state, &used, &mut next);
+                self.answered_next(&place, &place.state, &used, &mut next);
                 left.append(&mut next);
-                stage.unknown.push((state.clone(), used));
+                stage.unknown.push((place.state.clone(), used));
             }
         }
         left.reverse();
         stage.left = left;
+    }
+
+    /// What each unknown operation that may be next makes of a place, and its number. Of those whose value nobody is to be
+    /// told any more one is tried: whatever is done with another can be done with it.
+    fn unknown_next(&mut self, place: &Place, used: &Used) -> Vec<(State, usize)> {
+        let end = self.answered[place.next].end;
+        let stay = |(key, held): &(&Key, &Cell)| self.must_stay(key, held, place, used);
+        let bound: Vec<&Key> = place.state.iter().filter(stay).map(|(key, _)| key).collect();
+        let (mut next, mut alike, mut steps) = (Vec::new(), BTreeSet::new(), 0);
+        for equal in &self.unknown {
+            let Some((_, number)) = equal.first_left(used).filter(|(begin, _)| *begin < end) else { continue };
+            if equal.action.keys().iter().any(|key| bound.contains(key)) {
+                continue;
+            }
+            let spent = equal.plain.as_ref().filter(|_| self.is_spent(&equal.action, place));
+            if spent.is_some_and(|plain| !alike.insert(plain)) {
+                continue;
+            }
+            steps += 1;
+            let Some(after) = step(&place.state, spent.unwrap_or(&equal.action), None, None) else { continue };
+            let mut taken = used.clone();
+            taken.insert(number);
+            if self.leads_on(&equal.action, &after, place, &taken) {
+                next.push((after, number));
+            }
+        }
+        self.steps += steps;
+        next
+    }
+
+    /// Whether nobody is to be told any more what an action writes.
+    fn is_spent(&self, action: &Action, place: &Place) -> bool {
+        let (Action::Put { key, value } | Action::Update { key, value }) = action else { return false };
+        self.needed.readers(key, value).last().is_none_or(|reader| place.is_behind(*reader))
+    }
+
+    /// A value that must stay until it is told, to nobody who is open yet: the operation that ends first comes before whoever
+    /// it is told, so it has to find it and to leave it.
+    fn leads_on(&self, action: &Action, state: &State, place: &Place, used: &Used) -> bool {
+        let (Action::Put { key, value } | Action::Update { key, value }) = action else { return true };
+        let first = &self.answered[place.next];
+        let Some(held) = state.get(key).filter(|held| held.value == *value) else { return true };
+        if first.operation.action.keys() != [key] || !self.must_stay(key, held, place, used) {
+            return true;
+        }
+        let to_come = |reader: &&usize| !place.is_behind(**reader);
+        let is_open = |reader: &usize| self.answered[*reader].operation.begin < first.end;
+        let mut readers = self.needed.readers(key, value).iter().filter(to_come);
+        readers.any(is_open) || step(state, &first.operation.action, first.index, first.answer).as_ref() == Some(state)
     }
 
     fn how_far(&self) -> String {

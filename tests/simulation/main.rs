@@ -21,6 +21,8 @@ mod clients;
 mod history;
 mod io_loop;
 mod model;
+#[path = "../linearizability/needed.rs"]
+mod needed;
 mod nemesis;
 mod network;
 mod node;

@@ -17,6 +17,8 @@ mod history;
 mod hunt;
 mod io_loop;
 mod model;
+#[path = "../linearizability/needed.rs"]
+mod needed;
 mod nemesis;
 mod network;
 mod node;
