@@ -288,6 +288,9 @@ impl Wal {
             )));
         }
         self.view.set_base(base);
+        if let Some(writer) = &mut self.writer {
+            writer.compact(base);
+        }
         Ok(())
     }
 

@@ -55,6 +55,19 @@ impl Tip {
         self.last = LogBase { id: header.id, chain: header.chain, log_time: header.log_time };
     }
 
+    /// The log begins behind `base`, one of its entries, from now on: what is known of the terms before it goes.
+    pub(super) fn begin_behind(&mut self, base: LogBase) {
+        let first = base.id.index.next();
+        let ended = self.runs.partition_point(|run| run.1 <= first).saturating_sub(1);
+        self.runs.drain(..ended);
+        match self.runs.first_mut() {
+            Some(_) if self.last.id.index < first => self.runs.clear(),
+            Some(run) => run.1 = run.1.max(first),
+            None => {}
+        }
+        (self.base, self.base_known) = (base, true);
+    }
+
     /// The chain before `index`, if it is known without reading: that of the last entry or of the base.
     pub(super) fn chain_before(&self, index: Index) -> Option<Chain> {
         match index.previous() {

@@ -92,6 +92,19 @@ impl Writer {
         self.tip.last.id.index
     }
 
+    /// The log begins behind `base` from now on, unless it does so already.
+    pub(super) fn compact(&mut self, base: LogBase) {
+        if base.id.index > self.tip.base.id.index {
+            self.tip.begin_behind(base);
+        }
+    }
+
+    /// Terms of which something is known.
+    #[cfg(test)]
+    pub(super) fn runs(&self) -> usize {
+        self.tip.runs.len()
+    }
+
     pub(super) fn unconfirmed(&self) -> bool {
         self.unconfirmed
     }

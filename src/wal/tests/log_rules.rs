@@ -300,6 +300,32 @@ fn header_of(rig: &Rig, index: usize) -> EntryHeader {
     rig.entries[index - 1].header
 }
 
+/// A node that lives long sees many terms; of those that were compacted away nothing stays in memory.
+#[test]
+fn what_is_compacted_takes_no_memory() {
+    let mut rig = Rig::new();
+    for term in 1..=300 {
+        rig.append(term, &[1; 50]);
+        let header = header_of(&rig, (term as usize).saturating_sub(9).max(1));
+        let base = LogBase { id: header.id, chain: header.chain, log_time: header.log_time };
+        rig.wal().compact(base).unwrap();
+        rig.options.snapshot = Some(base);
+        rig.wal().remove_oldest().unwrap();
+        let runs = rig.wal().writer.as_ref().unwrap().runs();
+        assert!(runs <= 10, "{runs} terms are remembered after {term}");
+    }
+    // What is behind the base can still be replaced, down to it.
+    rig.push(292, 301, &[1; 50]);
+    rig.wal().commit().unwrap();
+    assert_eq!(rig.wal().writer.as_ref().unwrap().runs(), 2);
+    let recovered = rig.open().unwrap();
+    assert_eq!((recovered.last, recovered.last_chain), (header_of(&rig, 293).id, header_of(&rig, 293).chain));
+    let header = header_of(&rig, 293);
+    rig.wal().compact(LogBase { id: header.id, chain: header.chain, log_time: header.log_time }).unwrap();
+    assert_eq!(rig.wal().writer.as_ref().unwrap().runs(), 0, "nothing is behind the base");
+    rig.append(302, &[1; 50]);
+}
+
 /// redisraft#43: a log that begins behind the newest snapshot is refused, whatever lies in the gap; so is one without any.
 #[test]
 fn t88_a_log_gap_at_restart_is_refused() {
