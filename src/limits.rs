@@ -335,3 +335,5 @@ pub const SNAPSHOT_SYNC_BYTES: u64 = 1024 * 1024;
 /// Whole snapshots that are kept: the log reaches back to the older one, so that a newest one that cannot be read costs
 /// nothing.
 pub const SNAPSHOTS_KEPT: usize = 2;
+/// Damaged snapshots that stay, set aside for people; older ones go: each may be as large as the state.
+pub const SNAPSHOTS_DAMAGED_KEPT: usize = 2;

@@ -28,6 +28,7 @@ use protocol::{ClusterId, Index};
 
 use crate::disk::Disk;
 use crate::kv::{Position, Restored};
+use crate::limits;
 
 use reading::Reading;
 
@@ -35,7 +36,7 @@ pub use error::SnapshotError;
 pub use inspect::{inspect, show, verify, Report};
 pub use loading::Loading;
 pub use receiving::{Offer, Receiving};
-pub use serving::Serving;
+pub use serving::{Beginnings, Serving};
 pub use taking::{Taker, Taking};
 
 /// What a step led to.
@@ -79,6 +80,8 @@ pub struct Snapshots {
 struct Kept {
     summary: Summary,
     path: PathBuf,
+    /// Somebody found it damaged, or says so: a start tries it all the same.
+    doubted: bool,
 }
 
 impl Snapshots {
@@ -92,7 +95,7 @@ impl Snapshots {
             let path = dir.join(&name);
             match name.rsplit_once('.') {
                 None => match Reading::open(disk, path.clone()).and_then(|mut reading| reading.summary()) {
-                    Ok(summary) => snapshots.kept.push(Kept { summary, path }),
+                    Ok(summary) => snapshots.kept.push(Kept { summary, path, doubted: false }),
                     Err(error) if error.is_rot() => snapshots.set_aside_file(&path, &error)?,
                     Err(error) => return Err(error),
                 },
@@ -102,6 +105,7 @@ impl Snapshots {
         }
         snapshots.kept.sort_by_key(|kept| kept.summary.position.id.index);
         snapshots.remove_parts_up_to_newest()?;
+        snapshots.remove_surplus_damaged()?;
         // A process that was killed may have renamed a file and not synced the directory.
         snapshots.sync_dir()?;
         Ok(snapshots)
@@ -111,7 +115,7 @@ impl Snapshots {
     /// is tried. One of another cluster than `cluster` is an error; `None` takes any, and the caller compares
     /// [`Summary::cluster`] before it uses it.
     pub fn load_newest(&mut self, cluster: Option<ClusterId>) -> Result<Option<(Summary, Restored)>, SnapshotError> {
-        while let Some(Kept { summary, path }) = self.kept.last() {
+        while let Some(Kept { summary, path, .. }) = self.kept.last() {
             let summary = *summary;
             if let Some(expected) = cluster.filter(|&cluster| cluster != summary.cluster) {
                 return Err(SnapshotError::Foreign { path: path.clone(), cluster: summary.cluster, expected });
@@ -135,18 +139,45 @@ impl Snapshots {
         self.kept.iter().map(|kept| kept.summary)
     }
 
-    /// Removes all but the newest `keep`; returns how many that were.
+    /// The snapshot at `index` was found damaged, or is said to be by who fetched it. It is no longer one of those that
+    /// [`Snapshots::prune`] keeps, but stays until there are enough others: it may be good, and all that there is.
+    pub fn doubt(&mut self, index: Index) {
+        let doubted = self.kept.iter_mut().rfind(|kept| kept.summary.position.id.index == index);
+        if let Some(kept) = doubted {
+            kept.doubted = true;
+        }
+    }
+
+    /// Removes all but the newest `keep` that nobody doubts; once there are so many, sets those aside that somebody does.
+    /// Returns how many that were.
     pub fn prune(&mut self, keep: usize) -> Result<usize, SnapshotError> {
-        let surplus = self.kept.len().saturating_sub(keep);
-        for _ in 0..surplus {
-            let path = &self.kept[0].path;
-            self.disk.unlink(path).map_err(SnapshotError::io("remove", path))?;
-            self.kept.remove(0);
+        let mut surplus = 0;
+        for doubted in [false, true] {
+            let trusted = self.kept.iter().filter(|kept| !kept.doubted).count();
+            let alike = self.kept.iter().filter(|kept| kept.doubted == doubted).count();
+            let stay = if doubted && trusted >= keep { 0 } else { keep };
+            for _ in stay..alike {
+                self.remove_oldest(doubted)?;
+                surplus += 1;
+            }
         }
         if surplus > 0 {
             self.sync_dir()?;
         }
         Ok(surplus)
+    }
+
+    fn remove_oldest(&mut self, doubted: bool) -> Result<(), SnapshotError> {
+        let place = self.kept.iter().position(|kept| kept.doubted == doubted).expect("the caller has counted them");
+        let path = self.kept[place].path.clone();
+        if doubted {
+            log::warn!("{} is said to be damaged and is not needed any more: set aside", path.display());
+            self.rename_damaged(&path)?;
+        } else {
+            self.disk.unlink(&path).map_err(SnapshotError::io("remove", &path))?;
+        }
+        self.kept.remove(place);
+        Ok(())
     }
 
     /// Takes a snapshot that cannot be read out of the way, under another name; `why` is logged.
@@ -157,13 +188,29 @@ impl Snapshots {
     }
 
     fn set_aside_file(&self, path: &Path, why: &SnapshotError) -> Result<(), SnapshotError> {
+        log::warn!("{why}; it is set aside as .{DAMAGED} and an older one is used");
+        self.rename_damaged(path)?;
+        self.sync_dir()
+    }
+
+    fn rename_damaged(&self, path: &Path) -> Result<(), SnapshotError> {
         let mut aside = path.as_os_str().to_owned();
         aside.push(".");
         aside.push(DAMAGED);
-        let aside = PathBuf::from(aside);
-        log::warn!("{why}; it is renamed to {} and an older one is used", aside.display());
-        self.disk.rename(path, &aside).map_err(SnapshotError::io("rename", path))?;
-        self.sync_dir()
+        self.disk.rename(path, Path::new(&aside)).map_err(SnapshotError::io("rename", path))?;
+        self.remove_surplus_damaged()
+    }
+
+    /// Of those that were set aside the newest stay; their names are ordered as their indexes are.
+    fn remove_surplus_damaged(&self) -> Result<(), SnapshotError> {
+        let mut damaged = self.names()?;
+        damaged.retain(|name| name.rsplit_once('.').is_some_and(|(_, ending)| ending == DAMAGED));
+        damaged.sort();
+        for name in damaged.iter().rev().skip(limits::SNAPSHOTS_DAMAGED_KEPT) {
+            let path = self.dir.join(name);
+            self.disk.unlink(&path).map_err(SnapshotError::io("remove", &path))?;
+        }
+        Ok(())
     }
 
     /// A finished file gets its name, and then counts. On an error it is removed.
@@ -178,7 +225,7 @@ impl Snapshots {
         }
         self.kept.retain(|kept| kept.path != path);
         let place = self.kept.partition_point(|kept| kept.summary.position.id.index <= summary.position.id.index);
-        self.kept.insert(place, Kept { summary, path });
+        self.kept.insert(place, Kept { summary, path, doubted: false });
         Ok(())
     }
 

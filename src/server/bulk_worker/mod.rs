@@ -166,7 +166,7 @@ impl BulkWorker {
         let done = self.done.batch();
         let turns = [
             self.taking.turn(now, &mut self.snapshots, &mut self.recorder, done),
-            self.serving.turn(now, &self.snapshots, &mut self.recorder, done),
+            self.serving.turn(now, &mut self.snapshots, &mut self.recorder, done),
             self.fetching.turn(now, &mut self.snapshots, &mut self.recorder, done),
             free(now, retired),
         ];

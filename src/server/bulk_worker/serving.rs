@@ -5,7 +5,7 @@ use log::{info, warn};
 use mio::event::Event;
 use mio::{Interest, Registry, Token};
 use protocol::snapshot::{Chunk, Fetch, Gone, GoneReason, Transfer};
-use protocol::{Index, NodeId};
+use protocol::NodeId;
 use slab::Slab;
 
 use super::rate::Rate;
@@ -14,7 +14,7 @@ use crate::limits;
 use crate::metrics::{Counter, Recorder};
 use crate::net::peer::{PeerConnection, Turn};
 use crate::server::peers::Fetcher;
-use crate::snapshot::{self, Snapshots};
+use crate::snapshot::{self, Beginnings, Snapshots};
 use crate::time::{Span, Time};
 
 /// Readiness of connection `key` is `Token(key + FIRST)`; the lower ones are the waker's and the fetching connection's.
@@ -27,32 +27,6 @@ pub(crate) struct Serving {
     /// Of all connections together.
     rate: Rate,
     beginnings: Beginnings,
-}
-
-/// How often members have begun the same snapshot from its first byte. One that was broken off is gone on with, so who begins
-/// again and again found what it got damaged.
-#[derive(Debug, Default)]
-struct Beginnings {
-    /// The last snapshot of each member, and how often; members are few and were admitted.
-    of: Vec<(NodeId, Index, u32)>,
-}
-
-impl Beginnings {
-    /// One more. True if it was one too many; then it is counted anew.
-    fn note(&mut self, member: NodeId, last: Index) -> bool {
-        let place = self.of.iter().position(|(node, ..)| *node == member).unwrap_or_else(|| {
-            self.of.push((member, last, 0));
-            self.of.len() - 1
-        });
-        let (_, index, times) = &mut self.of[place];
-        *times = if *index == last { *times + 1 } else { 1 };
-        *index = last;
-        let is_damaged = *times >= limits::SNAPSHOT_BEGUN_MAX;
-        if is_damaged {
-            *times = 0;
-        }
-        is_damaged
-    }
 }
 
 struct Connection {
@@ -119,11 +93,11 @@ impl Serving {
     pub(super) fn turn(
         &mut self,
         now: Time,
-        snapshots: &Snapshots,
+        snapshots: &mut Snapshots,
         recorder: &mut Recorder,
         done: &mut Vec<Done>,
     ) -> Next {
-        let mut next = Next::IDLE;
+        let (mut next, before) = (Next::IDLE, done.len());
         let keys: Vec<usize> = self.connections.iter().map(|(key, _)| key).collect();
         for key in keys {
             let connection = &mut self.connections[key];
@@ -134,6 +108,11 @@ impl Serving {
                     info!("node {peer} fetches no snapshot from here any more: {why}");
                     self.close(key);
                 }
+            }
+        }
+        for told in &done[before..] {
+            if let Done::Damaged(last, _) = told {
+                snapshots.doubt(*last);
             }
         }
         next
@@ -266,24 +245,4 @@ fn refuse(socket: &mut PeerConnection, reason: GoneReason, text: &str) {
 
 fn text(error: impl std::fmt::Display) -> String {
     error.to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_snapshot_that_a_member_begins_again_and_again_is_damaged() {
-        let mut beginnings = Beginnings::default();
-        let mut begin = |member, last| beginnings.note(NodeId(member), Index(last));
-        for _ in 0..2 {
-            for _ in 1..limits::SNAPSHOT_BEGUN_MAX {
-                assert!(!begin(1, 10) && !begin(2, 10));
-            }
-            assert!(begin(1, 10) && begin(2, 10), "each member is counted by itself");
-        }
-        for last in 10..100 {
-            assert!(!begin(1, last), "another one each time");
-        }
-    }
 }

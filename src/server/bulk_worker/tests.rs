@@ -109,7 +109,7 @@ impl Rig {
                 }
             }
             fetching.turn(system::now(), &mut self.receiver, &mut recorder, &mut done);
-            serving.turn(system::now(), &self.sender, &mut recorder, &mut done);
+            serving.turn(system::now(), &mut self.sender, &mut recorder, &mut done);
             for done in done.drain(..) {
                 if let Done::Fetched(result) = done {
                     return Some(result);

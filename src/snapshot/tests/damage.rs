@@ -71,6 +71,72 @@ fn a_file_of_another_length_is_refused() {
     assert!(matches!(error, SnapshotError::Damaged { damaged, .. } if damaged == trailing));
 }
 
+/// C-5: the log reaches back to the older of two good ones; one that was found damaged is none of them.
+#[test]
+fn c05_a_doubted_newest_does_not_push_the_good_one_before_it_out() {
+    let (mut rig, [first, second], _) = two();
+    let mut snapshots = rig.open().expect("good");
+    rig.disk.flip_bits(&path(&second), second.bytes / 2, 1);
+    snapshots.doubt(second.position.id.index);
+    rig.fill(1, 20);
+    let third = rig.take(&mut snapshots).expect("the disk works");
+    assert_eq!(snapshots.prune(2).expect("the disk works"), 1);
+    assert_eq!(snapshots.kept().collect::<Vec<_>>(), [first, third]);
+    let aside = format!("{}.damaged", name(&path(&second)));
+    assert_eq!(names(&rig.disk), [name(&path(&first)), aside, name(&path(&third))]);
+}
+
+/// It may be good, and all that there is.
+#[test]
+fn a_doubted_one_stays_until_there_are_enough_others() {
+    let (mut rig, [first, second], _) = two();
+    let mut snapshots = rig.open().expect("good");
+    snapshots.doubt(first.position.id.index);
+    snapshots.doubt(second.position.id.index);
+    snapshots.doubt(Index(1_000)); // there is none
+    rig.fill(1, 20);
+    let third = rig.take(&mut snapshots).expect("the disk works");
+    assert_eq!(snapshots.prune(2).expect("the disk works"), 0);
+    assert_eq!(snapshots.kept().collect::<Vec<_>>(), [first, second, third]);
+    rig.fill(1, 20);
+    let fourth = rig.take(&mut snapshots).expect("the disk works");
+    assert_eq!(snapshots.prune(2).expect("the disk works"), 2);
+    assert_eq!(snapshots.kept().collect::<Vec<_>>(), [third, fourth]);
+    // However many are doubted, they do not fill the disk.
+    for _ in 0..5 {
+        let newest = snapshots.newest().expect("there is one").position.id.index;
+        snapshots.doubt(newest);
+        rig.fill(1, 20);
+        rig.take(&mut snapshots).expect("the disk works");
+        snapshots.prune(2).expect("the disk works");
+        assert!(snapshots.kept().count() <= 4 && names(&rig.disk).len() <= 6, "{:?}", names(&rig.disk));
+    }
+}
+
+#[test]
+fn of_those_that_were_set_aside_the_newest_stay() {
+    let (mut rig, taken, _) = two();
+    let mut snapshots = rig.open().expect("good");
+    let mut all = taken.to_vec();
+    for _ in 0..3 {
+        rig.fill(1, 20);
+        all.push(rig.take(&mut snapshots).expect("the disk works"));
+    }
+    for summary in &all {
+        rig.disk.flip_bits(&path(summary), summary.bytes / 2, 1);
+    }
+    assert!(snapshots.load_newest(Some(CLUSTER)).expect("no error").is_none());
+    let aside: Vec<String> = all[3..].iter().map(|summary| format!("{}.damaged", name(&path(summary)))).collect();
+    assert_eq!(names(&rig.disk), aside);
+    // What an earlier version left goes at a start.
+    let disk = Disk::virtual_(rig.disk.clone());
+    for index in 0..4 {
+        disk.create(&dir().join(format!("snapshot-{index:016x}.damaged"))).expect("the disk works");
+    }
+    rig.open().expect("a start");
+    assert_eq!(names(&rig.disk), aside);
+}
+
 #[test]
 fn when_both_are_damaged_there_is_none() {
     let (rig, [first, second], _) = two();
