@@ -3,6 +3,10 @@
 //!
 //! Used by one thread at a time in the simulator; the lock makes it `Send`.
 
+mod inode;
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::memory::Memory;
 use super::{Dropped, LockError, PAGE_BYTES};
+use inode::{Inode, Random};
 
 const PAGE: usize = PAGE_BYTES as usize;
 /// What a disk writes at once.
@@ -47,6 +52,10 @@ struct State {
     /// Countdowns: the operation that takes one to zero fails.
     fail_sync: Option<u64>,
     fail_write: Option<u64>,
+    /// The next sync of a file with pages to write puts one of them in the wrong place, drawn from this.
+    misdirect: Option<u64>,
+    /// The file in which a page went astray, until somebody asks.
+    astray: Option<u64>,
     free_space: Option<u64>,
     inodes: BTreeMap<u64, Inode>,
     next_inode: u64,
@@ -64,18 +73,6 @@ enum NameChange {
     Link { path: PathBuf, inode: u64 },
     Unlink { path: PathBuf },
     Rename { from: PathBuf, to: PathBuf, inode: u64 },
-}
-
-/// A file: the cache image is `memory[..size]`, the durable one is `durable` with zeroes where a page is missing.
-#[derive(Debug)]
-struct Inode {
-    memory: Arc<Memory>,
-    size: usize,
-    dirty: BTreeSet<usize>,
-    /// Pages that are called clean and differ from the disk: their sync failed.
-    stale: BTreeSet<usize>,
-    durable: BTreeMap<usize, Box<[u8]>>,
-    durable_size: usize,
 }
 
 impl VirtualDisk {
@@ -98,6 +95,7 @@ impl VirtualDisk {
         state.forget_unnamed();
         state.generation += 1;
         (state.crash_at, state.crashed, state.fail_sync, state.fail_write) = (None, false, None, None);
+        state.misdirect = None;
         state.locks.clear();
         unsynced
     }
@@ -127,6 +125,33 @@ impl VirtualDisk {
     /// From now on files can grow by at most this many bytes in total; `None` = without limit.
     pub fn set_free_space(&self, bytes: Option<u64>) {
         self.lock().free_space = bytes;
+    }
+
+    /// All files with their lengths, as a process sees them.
+    pub fn files(&self) -> Vec<(PathBuf, u64)> {
+        let state = self.lock();
+        state.names.iter().map(|(path, inode)| (path.clone(), state.inodes[inode].size as u64)).collect()
+    }
+
+    /// Rot: of the durable image of a file, around `offset`, up to 64 bits flip, or a sector becomes zeroes or garbage. A
+    /// process sees it at once, or, as long as the page cache holds what was there, not. Both are drawn from `seed`. Tells
+    /// whether the file's last sync had written there; none where there is no durable byte to rot.
+    pub fn rot(&self, path: &Path, offset: u64, seed: u64) -> Option<bool> {
+        let mut state = self.lock();
+        state.inode_at(path)?.rot(offset as usize, &mut Random(seed))
+    }
+
+    /// A page of the next sync is written to another place of its file, both drawn from `seed`: what was there is gone, and
+    /// where it belongs the disk keeps what it had. The page cache shows neither.
+    pub fn misdirect(&self, seed: u64) {
+        self.lock().misdirect = Some(seed);
+    }
+
+    /// The file in which a page has gone astray since the last time this was asked.
+    pub fn take_astray(&self) -> Option<PathBuf> {
+        let mut state = self.lock();
+        let inode = state.astray.take()?;
+        state.names.iter().find(|(_, named)| **named == inode).map(|(path, _)| path.clone())
     }
 
     /// Flips bits of one byte of a file, in the cache and durably (bit rot).
@@ -288,15 +313,21 @@ impl Handle {
         let mut state = self.disk.lock();
         state.operation()?;
         let failed = state.count_down_sync();
-        let generation = state.generation;
-        let inode = self.find(&mut state.inodes, generation)?;
+        let State { inodes, generation, misdirect, astray, .. } = &mut *state;
+        let inode = self.find(inodes, *generation)?;
         if failed.is_err() {
             let unwritten = std::mem::take(&mut inode.dirty);
             inode.stale.extend(unwritten); // as Linux does: the pages are called clean although they were not written
-        } else {
-            inode.write_back();
+            return failed;
         }
-        failed
+        let there = misdirect.and_then(|seed| inode.draw_misdirection(&mut Random(seed)));
+        let kept = there.map(|(page, _)| inode.durable_page(page).to_vec());
+        inode.write_back();
+        if let (Some((page, wrong)), Some(kept)) = (there, kept) {
+            inode.put_astray(page, wrong, &kept);
+            (*misdirect, *astray) = (None, Some(self.inode));
+        }
+        Ok(())
     }
 
     /// The file has just been synced.
@@ -419,124 +450,6 @@ impl NameChange {
     }
 }
 
-impl Inode {
-    fn new() -> Inode {
-        Inode {
-            memory: Arc::new(Memory::new(0)),
-            size: 0,
-            dirty: BTreeSet::new(),
-            stale: BTreeSet::new(),
-            durable: BTreeMap::new(),
-            durable_size: 0,
-        }
-    }
-
-    fn grow(&mut self, size: usize) {
-        if size > self.memory.capacity() {
-            assert_eq!(Arc::strong_count(&self.memory), 1, "a mapped file does not grow");
-            let larger = Memory::new(size.max(2 * self.memory.capacity()));
-            let mut bytes = vec![0; self.size];
-            self.memory.read(0, &mut bytes);
-            larger.write(0, &bytes);
-            self.memory = Arc::new(larger);
-        }
-        self.size = self.size.max(size);
-    }
-
-    fn cached_page(&self, page: usize) -> Box<[u8]> {
-        let mut bytes = vec![0; PAGE];
-        self.memory.read(page * PAGE, &mut bytes);
-        bytes.into()
-    }
-
-    fn durable_page(&mut self, page: usize) -> &mut [u8] {
-        self.durable.entry(page).or_insert_with(|| vec![0; PAGE].into())
-    }
-
-    /// Whether every page of the cache, and the length, is the durable one.
-    fn is_what_the_disk_holds(&self) -> bool {
-        let same = |page: &usize| {
-            let cached = self.cached_page(*page);
-            self.durable.get(page).map_or(cached.iter().all(|byte| *byte == 0), |durable| *durable == cached)
-        };
-        self.size == self.durable_size && self.dirty.iter().chain(&self.stale).all(same)
-    }
-
-    fn write_back(&mut self) {
-        for page in std::mem::take(&mut self.dirty) {
-            let bytes = self.cached_page(page);
-            self.durable.insert(page, bytes);
-            self.stale.remove(&page);
-        }
-        self.durable_size = self.size;
-    }
-
-    /// The cache is what the disk holds; slices of a process that is gone keep what they show.
-    fn forget_cache(&mut self) {
-        if Arc::strong_count(&self.memory) > 1 {
-            self.memory = Arc::new(self.copied_memory());
-        }
-        self.durable.split_off(&self.durable_size.div_ceil(PAGE));
-        let mut differing = std::mem::take(&mut self.stale);
-        differing.append(&mut self.dirty);
-        let end = self.memory.capacity() / PAGE;
-        // Behind the durable end there are zeroes, should the file grow again.
-        differing.extend(self.durable_size / PAGE..self.size.div_ceil(PAGE));
-        for page in differing.into_iter().filter(|page| *page < end) {
-            let there = self.durable_size.saturating_sub(page * PAGE).min(PAGE);
-            match self.durable.get_mut(&page) {
-                Some(durable) => {
-                    durable[there..].fill(0);
-                    self.memory.write(page * PAGE, durable);
-                }
-                None => self.memory.write(page * PAGE, &[0; PAGE]),
-            }
-        }
-        self.size = self.durable_size;
-        assert!(self.size <= self.memory.capacity(), "the disk holds no more than was once written");
-    }
-
-    fn copied_memory(&self) -> Memory {
-        let memory = Memory::new(self.memory.capacity());
-        let mut bytes = vec![0; self.size];
-        self.memory.read(0, &mut bytes);
-        memory.write(0, &bytes);
-        memory
-    }
-
-    fn cut(&mut self, random: &mut Random) {
-        let survival_percent = [0, 25, 50, 75, 100][random.below(5) as usize];
-        for page in self.dirty.clone() {
-            if random.below(100) >= survival_percent {
-                continue;
-            }
-            let cached = self.cached_page(page);
-            let sectors = if random.below(2) == 0 { u64::MAX } else { random.next() };
-            let durable = self.durable_page(page);
-            for sector in (0..PAGE / SECTOR).filter(|sector| sectors >> sector & 1 == 1) {
-                let range = sector * SECTOR..(sector + 1) * SECTOR;
-                durable[range.clone()].copy_from_slice(&cached[range]);
-            }
-            self.durable_size = self.durable_size.max(self.size.min((page + 1) * PAGE));
-        }
-        if random.below(2) == 0 {
-            self.durable_size = self.size.max(self.durable_size); // the length alone may reach the disk
-        }
-        self.forget_cache();
-    }
-
-    fn duplicate(&self) -> Inode {
-        Inode {
-            memory: Arc::new(self.copied_memory()),
-            size: self.size,
-            dirty: self.dirty.clone(),
-            stale: self.stale.clone(),
-            durable: self.durable.clone(),
-            durable_size: self.durable_size,
-        }
-    }
-}
-
 fn count_down(counter: &mut Option<u64>) -> bool {
     let Some(left) = counter else { return false };
     *left -= 1;
@@ -545,79 +458,4 @@ fn count_down(counter: &mut Option<u64>) -> bool {
         *counter = None;
     }
     now
-}
-
-/// splitmix64: small, seeded, good enough to choose pages.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use super::*;
-
-    /// Two pages: the first synced as ones, then both written as twos and not synced.
-    fn half_written() -> (VirtualDisk, &'static Path) {
-        let (disk, path) = (VirtualDisk::new(), Path::new("/dir/file"));
-        let file = disk.create(path).unwrap();
-        file.write_at(0, &[1; PAGE]).unwrap();
-        file.sync().unwrap();
-        disk.sync_dir(Path::new("/dir")).unwrap();
-        file.write_at(0, &[2; 2 * PAGE]).unwrap();
-        (disk, path)
-    }
-
-    #[test]
-    fn a_power_cut_loses_tears_and_keeps_what_was_not_synced() {
-        let mut seen = BTreeSet::new();
-        for seed in 0..200 {
-            let (disk, path) = half_written();
-            assert_eq!(disk.power_cut(seed), 2, "pages were not synced");
-            let bytes = disk.contents(path).unwrap();
-            let first = &bytes[..PAGE];
-            assert!(first.chunks(SECTOR).all(|sector| sector == [1; SECTOR] || sector == [2; SECTOR]));
-            assert!(bytes[PAGE..].chunks(SECTOR).all(|sector| sector == [0; SECTOR] || sector == [2; SECTOR]));
-            let twos = first.chunks(SECTOR).filter(|sector| sector[0] == 2).count();
-            seen.insert(match twos {
-                0 => "lost",
-                8 => "kept",
-                _ => "torn",
-            });
-            let file = disk.open(path).unwrap();
-            assert_eq!(file.drop_cache().unwrap(), Dropped::Yes);
-            assert_eq!(disk.contents(path).unwrap(), bytes, "the cache shows what the disk holds");
-        }
-        assert_eq!(seen.into_iter().collect::<Vec<_>>(), ["kept", "lost", "torn"]);
-    }
-
-    #[test]
-    fn a_failed_sync_leaves_the_cache_ahead_of_the_disk_until_it_is_dropped() {
-        let (disk, path) = half_written();
-        let file = disk.open(path).unwrap();
-        disk.fail_sync(1);
-        file.sync().unwrap_err();
-        file.sync().expect("the pages are called clean");
-        assert_eq!(disk.contents(path).unwrap()[..PAGE], [2; PAGE]);
-        let map = file.memory().unwrap();
-        assert_eq!(file.drop_cache().unwrap_err().kind(), io::ErrorKind::InvalidData, "a mapped file is compared");
-        drop(map);
-        assert_eq!(file.drop_cache().unwrap(), Dropped::Yes);
-        let bytes = disk.contents(path).unwrap();
-        assert_eq!(bytes[..PAGE], [1; PAGE]);
-        assert!(bytes[PAGE..].iter().all(|byte| *byte == 0));
-    }
 }

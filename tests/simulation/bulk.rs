@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 
 use protocol::snapshot::{Chunk, Fetch, Gone, GoneReason, Transfer};
-use protocol::{split, ClusterId, Index};
+use protocol::{split, ClusterId, Index, NodeId};
 use raftkv::kv::{Reader, Retired};
 use raftkv::limits;
 use raftkv::replica::{FetchSnapshot, Input, NotTaken, SnapshotFile, TakeSnapshot};
 use raftkv::snapshot::{
-    Loading, Offer, Progress, Receiving, Serving, SnapshotError, Snapshots, Summary, Taker, Taking,
+    Beginnings, Loading, Offer, Progress, Receiving, Serving, SnapshotError, Snapshots, Summary, Taker, Taking,
 };
 
 use crate::io_loop::FRAME_BYTES_MAX;
@@ -27,6 +27,7 @@ pub struct Bulk {
     fetches: u64,
     retired: Vec<Retired>,
     serving: BTreeMap<Index, Serving>,
+    beginnings: Beginnings,
     /// The event of the next step is in the queue.
     pub is_due: bool,
 }
@@ -68,6 +69,7 @@ impl Bulk {
             fetches: 0,
             retired: Vec::new(),
             serving: BTreeMap::new(),
+            beginnings: Beginnings::default(),
             is_due: false,
         }
     }
@@ -121,6 +123,13 @@ impl Bulk {
         let (frame, _) = split(bytes, FRAME_BYTES_MAX).expect("undamaged").expect("whole");
         match Transfer::decode(&frame).expect("nodes understand each other") {
             Transfer::Fetch(asked) => {
+                let last = asked.last.index;
+                if asked.offset == 0 && asked.bytes_max > 0 && self.beginnings.note(NodeId(from), last) {
+                    raftkv::mark!("simulation: served snapshot found damaged");
+                    self.snapshots.doubt(last);
+                    let why = "it was begun again and again".to_owned();
+                    out.push(Outcome::Input(Input::SnapshotDamaged { last, why }));
+                }
                 let frame = self.serve(asked).unwrap_or_else(|text| gone(&text));
                 out.push(Outcome::Frame { to: from, fetch, frame });
             }

@@ -17,6 +17,10 @@ impl World {
         let entry = self.oracle.committed(index).clone();
         let mut holders = 0;
         for id in 0..self.profile.nodes {
+            if self.nodes[id as usize].damage.is_harmed() {
+                holders += usize::from(self.oracle.held(id, &entry));
+                continue;
+            }
             let disk = self.nodes[id as usize].disk.duplicate();
             disk.power_cut(self.random.next());
             disk.set_free_space(None);
@@ -46,6 +50,9 @@ impl World {
     /// I-7, I-23: what a message says of its sender would still be so if the power went now.
     pub fn check_promise_on_disk(&mut self, envelope: &Envelope) {
         let id = envelope.from.0;
+        if self.nodes[id as usize].damage.is_harmed() {
+            return;
+        }
         let (vote, matched) = match &envelope.message {
             Message::RequestVoteReply { granted: true } => (Some(envelope.to), Index(0)),
             Message::RequestVote { .. } => (Some(envelope.from), Index(0)),
@@ -93,10 +100,21 @@ impl World {
     pub fn check_the_end(&mut self) {
         self.oracle.check_never();
         self.oracle.check_history();
+        for id in 0..self.profile.nodes {
+            if self.nodes[id as usize].process.is_some() {
+                self.check_state(id);
+            }
+        }
+        if !self.profile.beyond {
+            self.check_equal();
+        }
+    }
+
+    fn check_equal(&mut self) {
         let all: Vec<(Vec<u8>, u64)> =
             self.oracle.model.all().map(|(key, stored)| (key.clone(), stored.revision)).collect();
-        for node in &self.nodes {
-            let process = node.process.as_ref().expect("all run at the end");
+        for node in self.nodes.iter().filter(|node| self.can_run(node.id)) {
+            let process = node.process.as_ref().expect("all that can run do so at the end");
             let mut reader = process.replica.store().reader();
             let pinned = reader.pin();
             let held: Vec<(Vec<u8>, u64)> =

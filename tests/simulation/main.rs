@@ -7,6 +7,7 @@
 //! cargo run --profile sim --example raftkv-sim -- --seed 7             one seed
 //! cargo run --profile sim --example raftkv-sim -- --seeds 1000         so many fresh seeds, and a table of what they did
 //! cargo run --profile sim --example raftkv-sim -- --minutes 5 --jobs 2
+//! cargo run --profile sim --example raftkv-sim -- --beyond --seeds 100 more harm than is promised to be borne
 //! ```
 //!
 //! That it can fail is shown by the hunt (`hunt.rs`, `tools/long bugs`): deliberate bugs that it has to find.
@@ -16,6 +17,7 @@ mod bulk;
 mod by_index;
 mod checks;
 mod clients;
+mod damage;
 #[path = "../linearizability/history.rs"]
 #[allow(dead_code, reason = "histories of other systems have more kinds of operations")]
 mod history;
@@ -72,6 +74,17 @@ fn seeds() {
     let totals = run_all(Plan { first, seeds: Some(count), end: None, jobs: 2, profile: Profile::short });
     println!("{totals}");
     assert!(totals.gaps().is_empty(), "{:?}", totals.gaps());
+    let failures = totals.failures;
+    assert!(failures.is_empty(), "{} of {count} seeds failed; the first: {}", failures.len(), failures[0]);
+}
+
+#[test]
+fn beyond_the_promise_no_answer_is_wrong() {
+    let count = number("RAFTKV_SEEDS").unwrap_or(SEEDS / 3);
+    let first = number("RAFTKV_SEED").unwrap_or(0);
+    let profile = Profile::short_beyond;
+    let totals = run_all(Plan { first, seeds: Some(count), end: None, jobs: 2, profile });
+    println!("{totals}");
     let failures = totals.failures;
     assert!(failures.is_empty(), "{} of {count} seeds failed; the first: {}", failures.len(), failures[0]);
 }

@@ -31,6 +31,10 @@ enum Fault {
     FailedSync,
     HungDisk,
     FullDisk,
+    Rot,
+    Misdirect,
+    Wipe,
+    OldDisk,
 }
 
 impl Nemesis {
@@ -48,6 +52,10 @@ impl Nemesis {
             (profile.failed_syncs, Fault::FailedSync),
             (profile.hung_disks, Fault::HungDisk),
             (profile.full_disks, Fault::FullDisk),
+            (profile.rot, Fault::Rot),
+            (profile.misdirected, Fault::Misdirect),
+            (profile.wipes, Fault::Wipe),
+            (profile.old_disks, Fault::OldDisk),
         ];
         let faults = classes.into_iter().filter(|(on, _)| *on).map(|(_, fault)| fault).collect();
         Self { profile: profile.clone(), random: Random::of(profile.seed, "nemesis"), faults, schedule: None }
@@ -125,12 +133,50 @@ impl Nemesis {
             // For longer than an election, or until it is killed: syncs do not return, and nothing says so (C-13).
             Fault::HungDisk => Deed::HangDisk { node, span: Span::millis(self.random.pick(&[300, 2_000, 30_000])) },
             Fault::FullDisk => Deed::FillDisk { node },
+            Fault::Rot | Fault::Misdirect | Fault::Wipe | Fault::OldDisk => {
+                return self.harm(fault, world, back_after).unwrap_or_default();
+            }
             Fault::ClockJump => {
                 let hours = self.random.between(0, 48) as i64 - 24;
                 Deed::ClockJump { node, ms: hours * 3_600_000 }
             }
         };
         vec![deed]
+    }
+
+    /// Something for a disk that may be harmed; none if there is no such disk.
+    fn harm(&mut self, fault: Fault, world: &World, back_after: Span) -> Option<Vec<Deed>> {
+        let may: Vec<u32> = (0..self.profile.nodes).filter(|id| world.may_harm(*id)).collect();
+        let node = *may.get(self.random.below(may.len() as u64) as usize)?;
+        let seed = self.random.next();
+        Some(match fault {
+            Fault::Rot => {
+                let mut deeds = vec![self.rot(node, world)?];
+                // It is found by the next start.
+                if self.random.chance(300) {
+                    deeds.push(Deed::Crash { node, power: self.random.chance(500), back_after });
+                }
+                deeds
+            }
+            Fault::Misdirect => vec![Deed::Misdirect { node, seed }],
+            Fault::Wipe => vec![Deed::Wipe { node, back_after }],
+            _ => match may.into_iter().find(|id| world.may_restore(*id)) {
+                Some(node) if self.random.chance(700) => vec![Deed::Restore { node, back_after }],
+                _ => vec![Deed::BackUp { node, seed }],
+            },
+        })
+    }
+
+    /// One file of each kind is as likely as another: there are few meta files, and much depends on them.
+    fn rot(&mut self, node: u32, world: &World) -> Option<Deed> {
+        let kind = self.random.pick(&["log-", "log-", "meta-", "snapshot-"]);
+        let files = world.nodes[node as usize].disk.files();
+        let named = files.iter().filter_map(|(path, bytes)| Some((path.file_name()?.to_str()?, *bytes)));
+        let alike: Vec<(&str, u64)> = named.filter(|(name, _)| name.starts_with(kind)).collect();
+        let (file, bytes) = *alike.get(self.random.below(alike.len() as u64) as usize)?;
+        // Of a meta file the beginning is used.
+        let offset = self.random.below(if kind == "meta-" { bytes.min(300) } else { bytes });
+        Some(Deed::Rot { node, file: file.to_owned(), offset, seed: self.random.next() })
     }
 
     /// Half of the time the leader, because most of what can go wrong goes wrong there.

@@ -14,6 +14,7 @@ use raftkv::time::{Span, Time};
 use raftkv::wal::{Directory, LogReader, Options, Wal, WalError};
 
 use crate::bulk::Bulk;
+use crate::damage::Damage;
 use crate::io_loop::IoLoop;
 use crate::profile::Profile;
 use crate::random::Random;
@@ -41,6 +42,7 @@ pub struct Node {
     drift_ppm: i64,
     /// A sync is going to fail.
     pub disk_fails: bool,
+    pub damage: Damage,
     pub random: Random,
 }
 
@@ -81,6 +83,7 @@ impl Node {
             disk_is_full: false,
             drift_ppm,
             disk_fails: false,
+            damage: Damage::default(),
             random: Random::of(profile.seed, &format!("node {id}")),
         }
     }
@@ -139,6 +142,11 @@ impl Node {
             }
         }
         self.lost_unsynced |= self.disk.power_cut(self.random.next()) > 0;
+    }
+
+    /// Bytes that the process has written to its log.
+    pub fn written(&self) -> u64 {
+        self.process.as_ref().map_or(0, |process| process.wal.write_stats().appended_bytes)
     }
 
     /// What this node's monotonic clock says.
@@ -225,6 +233,8 @@ pub struct Opened {
 pub enum BootError {
     Wal(WalError),
     Snapshot(SnapshotError),
+    /// There is a snapshot, and the meta files know of no cluster.
+    Stray,
 }
 
 /// What the server does at a start: identity, then the newest snapshot, then the log.
@@ -234,6 +244,9 @@ pub fn open(disk: VirtualDisk, mut options: Options) -> Result<Opened, BootError
     let mut snapshots = Snapshots::open(&disk, dir).map_err(BootError::Snapshot)?;
     let cluster = directory.meta().format.as_ref().map(|format| format.cluster);
     let loaded = snapshots.load_newest(cluster).map_err(BootError::Snapshot)?;
+    if loaded.is_some() && cluster.is_none() {
+        return Err(BootError::Stray);
+    }
     let (snapshot, store) = match loaded {
         Some((summary, restored)) => (Some(summary), Store::restore(restored)),
         None => (None, Store::new()),
@@ -245,6 +258,15 @@ pub fn open(disk: VirtualDisk, mut options: Options) -> Result<Opened, BootError
 }
 
 impl BootError {
+    /// The server would say why, and end with 78.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            BootError::Wal(error) => error.exit_code() == 78,
+            BootError::Snapshot(error) => error.exit_code() == 78,
+            BootError::Stray => true,
+        }
+    }
+
     /// The disk failed, or was full; what it holds may be good.
     pub fn is_io(&self) -> bool {
         matches!(

@@ -4,8 +4,9 @@
 
 use std::collections::BTreeMap;
 
+use protocol::format::Format;
 use protocol::message::{Envelope, Message};
-use protocol::{Entry, Index, NodeId};
+use protocol::{Entry, Incarnation, Index, NodeId};
 use raftkv::raft::{self, Raft};
 
 use crate::model::Model;
@@ -24,6 +25,10 @@ pub struct Oracle {
     committed: Vec<Committed>,
     pub model: Model,
     pub recorder: Recorder,
+    /// The cluster that something was committed in.
+    pub formed: Option<Format>,
+    /// How far a disk that was lost, or has forgotten, had held the log.
+    lost: BTreeMap<u32, u64>,
     leaders: BTreeMap<u64, u32>,
     votes: BTreeMap<(u32, u64), NodeId>,
     seen: BTreeMap<u32, Seen>,
@@ -108,6 +113,10 @@ impl Oracle {
                 );
             }
         }
+        if log.end() - 1 < seen.durable && applied.0 < seen.durable {
+            let text = format!("durable up to {}, found up to {}", seen.durable, log.end() - 1);
+            violated("D-1: what was durable is found again", node, text);
+        }
         let newest = log.entries.last().map_or(0, |entry| entry.header.id.term.0);
         if newest > term {
             violated("C-7: no entry is of a later term than its node", node, format!("one of {newest}, term {term}"));
@@ -183,6 +192,9 @@ impl Oracle {
         if envelope.to == envelope.from {
             violated("I-22: a node says nothing to itself", node, format!("{envelope:?}"));
         }
+        if self.formed.is_some() && !self.is_member(node, envelope.incarnation) {
+            violated("I-19: who is no member says nothing", node, format!("{envelope:?}"));
+        }
         let seen = self.seen.entry(node).or_default();
         match &envelope.message {
             Message::PreVote { .. } | Message::PreVoteReply { .. } | Message::Format(_) => return,
@@ -239,6 +251,57 @@ impl Oracle {
                     violated("a leader holds all that is committed", node, format!("{:?}", committed.entry.header));
                 }
             }
+        }
+    }
+
+    /// Whether this life of a node's disk belongs to the cluster.
+    pub fn is_member(&self, node: u32, incarnation: Incarnation) -> bool {
+        let is = |member: &protocol::format::Member| (member.id.0, member.incarnation) == (node, incarnation);
+        self.formed.as_ref().is_some_and(|format| format.members.iter().any(is))
+    }
+
+    /// A node has a new, empty disk. What it said, and its votes, stay said.
+    pub fn wiped(&mut self, node: u32) {
+        self.forgets(node);
+        self.seen.remove(&node);
+    }
+
+    /// A node's disk does not hold any more what it held.
+    pub fn forgets(&mut self, node: u32) {
+        let seen = self.seen.entry(node).or_default();
+        self.lost.insert(node, std::mem::take(&mut seen.durable));
+    }
+
+    /// The last entry that a node's disk holds for certain.
+    pub fn durable(&self, node: u32) -> u64 {
+        self.seen.get(&node).map_or(0, |seen| seen.durable)
+    }
+
+    /// Whether a disk has, or had before it was lost, a committed entry.
+    pub fn held(&self, node: u32, entry: &Entry) -> bool {
+        let index = entry.header.id.index.0;
+        let lost = self.lost.get(&node).is_some_and(|lost| index <= *lost);
+        let holds = |seen: &Seen| index <= seen.durable && seen.log.get(index).is_none_or(|held| held == entry);
+        lost || self.seen.get(&node).is_some_and(holds)
+    }
+
+    /// Whether a node that starts with this term and vote keeps the promises it has made.
+    pub fn keeps_vote(&self, node: u32, term: u64, vote: Option<NodeId>) -> bool {
+        let promised = self.seen.get(&node).map_or(0, |seen| seen.promised);
+        let given = self.votes.get(&(node, term)).copied();
+        term >= promised && (given.is_none() || given == vote)
+    }
+
+    /// Whether all that is durable at `node` is also durable at `other`.
+    pub fn holds_all_of(&self, other: u32, node: u32) -> bool {
+        let (Some(own), Some(theirs)) = (self.seen.get(&node), self.seen.get(&other)) else { return false };
+        let end = own.durable;
+        let committed = self.committed.get((end as usize).wrapping_sub(1)).map(|committed| &committed.entry);
+        match (own.log.get(end).or(committed), theirs.log.get(end)) {
+            _ if end > theirs.durable => false,
+            (Some(own), Some(theirs)) => own == theirs,
+            // It came with a snapshot of what is committed.
+            _ => end <= self.commit_index(),
         }
     }
 

@@ -61,15 +61,18 @@ impl World {
     /// The safety phase is over.
     pub fn heal_quorum(&mut self) {
         // Only all nodes together can form a cluster (C-17): a quorum cannot be asked to.
-        if self.oracle.commit_index() == 0 {
+        // Nor is there always one beyond the promise.
+        if self.oracle.commit_index() == 0 || self.profile.beyond {
             self.heal_all();
             return self.queue.after(LOOK_EVERY, Event::Check);
         }
-        let mut ids: Vec<u32> = (0..self.profile.nodes).collect();
+        let is_whole = |id: &u32| self.can_run(*id) && !self.nodes[*id as usize].damage.harmed;
+        let mut ids: Vec<u32> = (0..self.profile.nodes).filter(is_whole).collect();
         for i in (1..ids.len()).rev() {
             ids.swap(i, self.random.below(i as u64 + 1) as usize);
         }
         ids.truncate(self.profile.nodes as usize / 2 + 1);
+        assert!(ids.len() > self.profile.nodes as usize / 2, "no more disks are harmed than may be");
         let members = ids.iter().fold(0, |members, id| members | 1 << id);
         let (since, executed_before) = (self.queue.now(), self.executed());
         self.completed_in_safety = self.clients.iter().map(|client| client.tally.executed + client.tally.read).sum();
@@ -155,6 +158,9 @@ impl World {
     }
 
     fn has_converged(&self, since: Time) -> bool {
+        if self.profile.beyond {
+            return self.queue.now() > since + LAST_WRITES;
+        }
         let log_end = |node: &crate::node::Node| {
             let process = node.process.as_ref()?;
             let raft = process.replica.raft()?;
@@ -163,7 +169,7 @@ impl World {
             let (last, applied) = (raft.last().index, process.replica.store().applied());
             (settled && last == applied && applied == raft.commit_index()).then_some(last)
         };
-        let ends: Vec<_> = self.nodes.iter().map(log_end).collect();
+        let ends: Vec<_> = self.nodes.iter().filter(|node| self.can_run(node.id)).map(log_end).collect();
         let led = self.nodes.iter().any(|node| {
             node.process.as_ref().and_then(|process| process.replica.raft()).is_some_and(raft::Raft::is_leader)
         });

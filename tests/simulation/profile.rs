@@ -40,6 +40,12 @@ pub struct Profile {
     pub failed_syncs: bool,
     pub hung_disks: bool,
     pub full_disks: bool,
+    pub rot: bool,
+    pub misdirected: bool,
+    pub wipes: bool,
+    pub old_disks: bool,
+    /// More may be harmed than the promise covers: nothing need work any more, but no answer may be wrong.
+    pub beyond: bool,
     /// Clocks run wrong by up to so many millionths.
     pub drift_ppm: u64,
     pub segment_bytes: u64,
@@ -58,15 +64,30 @@ pub struct Profile {
 impl Profile {
     /// The same in a tenth of the time: for the tests of every build.
     pub fn short(seed: u64) -> Self {
-        let drawn = Self::draw(seed);
+        Self::draw(seed).shortened()
+    }
+
+    pub fn short_beyond(seed: u64) -> Self {
+        Self::beyond(seed).shortened()
+    }
+
+    fn shortened(self) -> Self {
         let tenth = |span: Span| Span(span.0 / 10);
         Self {
             is_short: true,
-            turmoil: tenth(drawn.turmoil),
-            think: Span(drawn.think.0 / 4),
-            fault_every: Span(drawn.fault_every.0 / 3),
-            ..drawn
+            turmoil: tenth(self.turmoil),
+            think: Span(self.think.0 / 4),
+            fault_every: Span(self.fault_every.0 / 3),
+            ..self
         }
+    }
+
+    /// Beyond the promise: any disk may be harmed, and most are.
+    pub fn beyond(seed: u64) -> Self {
+        let mut random = Random::of(seed, "beyond");
+        let mut harms = || random.chance(800);
+        let (rot, misdirected, wipes, old_disks) = (harms(), harms(), harms(), harms());
+        Self { beyond: true, rot, misdirected, wipes, old_disks, ..Self::draw(seed) }
     }
 
     pub fn draw(seed: u64) -> Self {
@@ -96,9 +117,9 @@ impl Profile {
             kills: r.chance(800),
             power_cuts: r.chance(930),
             all_at_once: r.chance(400),
-            partitions: r.chance(800),
+            partitions: r.chance(900),
             pauses: r.chance(400),
-            resets: r.chance(500),
+            resets: r.chance(700),
             clock_jumps: r.chance(300),
             failed_syncs: r.chance(200),
             hung_disks: r.chance(300),
@@ -113,6 +134,11 @@ impl Profile {
             inflight_messages: r.pick(if is_slow { &[8, 64] } else { &[1, 4, 64] }),
             credits: r.pick(&[8, 64]) as u32,
             patience: Span::millis(r.pick(&[100, 1_000, 5_000])).max(delay.times(16)),
+            rot: r.chance(300),
+            misdirected: r.chance(200),
+            wipes: r.chance(150),
+            old_disks: r.chance(200),
+            beyond: false,
         }
     }
 }

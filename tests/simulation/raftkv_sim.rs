@@ -10,6 +10,7 @@ mod bulk;
 mod by_index;
 mod checks;
 mod clients;
+mod damage;
 #[path = "../linearizability/history.rs"]
 #[allow(dead_code, reason = "histories of other systems have more kinds of operations")]
 mod history;
@@ -69,6 +70,9 @@ struct Args {
     /// A tenth of the usual time per seed, as the tests run them.
     #[arg(long)]
     short: bool,
+    /// Harm more disks than the promise covers: errors and stops pass, wrong answers do not.
+    #[arg(long)]
+    beyond: bool,
     /// Break these promises on purpose, one by one: run the seeds with the first, or --hunt all; a failure is what is wanted.
     #[cfg(feature = "sabotage")]
     #[arg(long, value_delimiter = ',', value_parser = |name: &str| raftkv::sabotage::Bug::named(name).ok_or("no such bug"))]
@@ -109,7 +113,12 @@ fn verbose() -> bool {
 fn main() -> ExitCode {
     let args = Args::parse();
     VERBOSE.store(args.verbose, Ordering::Relaxed);
-    let profile = if args.short { Profile::short } else { Profile::draw };
+    let profile = match (args.short, args.beyond) {
+        (true, false) => Profile::short,
+        (true, true) => Profile::short_beyond,
+        (false, true) => Profile::beyond,
+        (false, false) => Profile::draw,
+    };
     let first = args.seed.unwrap_or_else(fresh_seed);
     #[cfg(feature = "sabotage")]
     match args.bug.first() {

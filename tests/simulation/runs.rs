@@ -31,12 +31,17 @@ const MARKS: &[&str] = &[
     "raft: committed by the others before the own sync",
     "raft: overwritten while a sync was under way",
     "raft: stepped down because the disk hangs",
+    "simulation: damage refused",
+    "simulation: disk replaced",
+    "simulation: disk restored from a backup",
     "simulation: log restarted behind a snapshot",
     "simulation: no space at a start",
     "simulation: no space for the log",
+    "simulation: page astray",
     "simulation: power lost during a start",
     "simulation: power lost while the log was written",
     "simulation: promise compared with the disk",
+    "simulation: rot found by a read",
     "simulation: snapshot fetched",
     "simulation: snapshot taken",
     "simulation: sync failed",
@@ -126,7 +131,8 @@ pub fn run_scheduled(
     schedule: Option<Vec<ScheduledFault>>,
 ) -> (Result<Summary, String>, Vec<ScheduledFault>) {
     drop(take_recorded());
-    let replay = format!("--seed {}{}", profile.seed, if profile.is_short { " --short" } else { "" });
+    let beyond = if profile.beyond { " --beyond" } else { "" };
+    let replay = format!("--seed {}{beyond}{}", profile.seed, if profile.is_short { " --short" } else { "" });
     let seed = profile.seed;
     drop(raftkv::marks::take());
     quiet_panics();

@@ -62,6 +62,31 @@ pub enum Deed {
         node: u32,
         ms: i64,
     },
+    /// Bits of a file rot, around a byte of it.
+    Rot {
+        node: u32,
+        file: String,
+        offset: u64,
+        seed: u64,
+    },
+    /// A page of the next sync goes astray.
+    Misdirect {
+        node: u32,
+        seed: u64,
+    },
+    Wipe {
+        node: u32,
+        back_after: Span,
+    },
+    BackUp {
+        node: u32,
+        seed: u64,
+    },
+    /// It starts again with what its backup has.
+    Restore {
+        node: u32,
+        back_after: Span,
+    },
 }
 
 thread_local! {
@@ -105,6 +130,11 @@ impl Deed {
             Deed::HangDisk { node, span } => world.nodes[node as usize].disk_hangs_until = now + span,
             Deed::FillDisk { node } => world.nodes[node as usize].fill_disk(),
             Deed::ClockJump { node, ms } => world.nodes[node as usize].wall_clock += ms,
+            Deed::Rot { node, ref file, offset, seed } => world.rot(node, file, offset, seed),
+            Deed::Misdirect { node, seed } => world.misdirect(node, seed),
+            Deed::Wipe { node, back_after } => world.wipe(node, back_after),
+            Deed::BackUp { node, seed } => world.back_up(node, seed),
+            Deed::Restore { node, back_after } => world.restore(node, back_after),
         }
     }
 }
@@ -129,6 +159,11 @@ impl fmt::Display for ScheduledFault {
             Deed::HangDisk { node, span } => write!(f, "hang-disk {node} for {}", span.0),
             Deed::FillDisk { node } => write!(f, "fill-disk {node}"),
             Deed::ClockJump { node, ms } => write!(f, "clock-jump {node} ms {ms}"),
+            Deed::Rot { node, file, offset, seed } => write!(f, "rot {node} {file} at {offset} seed {seed}"),
+            Deed::Misdirect { node, seed } => write!(f, "misdirect {node} seed {seed}"),
+            Deed::Wipe { node, back_after } => write!(f, "wipe {node} back {}", back_after.0),
+            Deed::BackUp { node, seed } => write!(f, "back-up {node} seed {seed}"),
+            Deed::Restore { node, back_after } => write!(f, "restore {node} back {}", back_after.0),
         }
     }
 }
@@ -157,6 +192,16 @@ impl ScheduledFault {
             ["fail-sync", id, "nth", nth] => Deed::FailSync { node: node(id)?, nth: nth.parse().ok()? },
             ["hang-disk", id, "for", length] => Deed::HangDisk { node: node(id)?, span: span(length)? },
             ["fill-disk", id] => Deed::FillDisk { node: node(id)? },
+            ["rot", id, file, "at", offset, "seed", seed] => Deed::Rot {
+                node: node(id)?,
+                file: file.to_owned(),
+                offset: offset.parse().ok()?,
+                seed: seed.parse().ok()?,
+            },
+            ["misdirect", id, "seed", seed] => Deed::Misdirect { node: node(id)?, seed: seed.parse().ok()? },
+            ["wipe", id, "back", back] => Deed::Wipe { node: node(id)?, back_after: span(back)? },
+            ["back-up", id, "seed", seed] => Deed::BackUp { node: node(id)?, seed: seed.parse().ok()? },
+            ["restore", id, "back", back] => Deed::Restore { node: node(id)?, back_after: span(back)? },
             ["clock-jump", id, "ms", ms] => Deed::ClockJump { node: node(id)?, ms: ms.parse().ok()? },
             _ => return None,
         };

@@ -132,6 +132,11 @@ fn names_below(schedule: &[ScheduledFault], nodes: u64) -> bool {
         | Deed::FailSync { node, .. }
         | Deed::HangDisk { node, .. }
         | Deed::FillDisk { node }
+        | Deed::Rot { node, .. }
+        | Deed::Misdirect { node, .. }
+        | Deed::Wipe { node, .. }
+        | Deed::BackUp { node, .. }
+        | Deed::Restore { node, .. }
         | Deed::ClockJump { node, .. } => below(*node),
     })
 }

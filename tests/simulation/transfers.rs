@@ -44,6 +44,7 @@ impl World {
         process.bulk.is_due = false;
         let mut out = Vec::new();
         process.bulk.step(&mut out);
+        self.note_written_pages(id);
         self.bulk_outcomes(id, out);
     }
 

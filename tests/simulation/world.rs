@@ -13,6 +13,7 @@ use raftkv::wal::{ReadResult, WalError};
 
 use crate::checks::whole_log;
 use crate::clients::Client;
+use crate::damage::Out;
 use crate::io_loop::FRAME_BYTES_MAX;
 use crate::nemesis::Nemesis;
 use crate::network::Network;
@@ -240,7 +241,12 @@ impl World {
         stepping(id);
         let (now, healed) = (self.queue.now(), self.is_healed(id));
         let node = &mut self.nodes[id as usize];
-        if node.process.is_some() || (self.phase != Phase::Safety && !healed) {
+        if node.process.is_some() || node.damage.is_off() || (self.phase != Phase::Safety && !healed) {
+            return;
+        }
+        self.examine(id);
+        let node = &mut self.nodes[id as usize];
+        if node.damage.is_off() {
             return;
         }
         // The power may go again while a log is recovered.
@@ -262,9 +268,11 @@ impl World {
                 }
                 return self.queue.after(Span::millis(500), Event::Boot { node: id });
             }
+            Err(error) if error.is_refusal() && node.damage.harmed => return self.refused(id),
             Err(error) => violated("a node finds its disk as it left it", id, format!("{error:?}")),
         }
-        let process = node.process.as_ref().expect("just booted");
+        self.note_written_pages(id);
+        let process = self.nodes[id as usize].process.as_ref().expect("just booted");
         let hard_state = process.wal.meta().hard_state;
         let log = whole_log(&process.log_reader, process.log_base);
         let (first, applied) = (process.log_base.id.index.0 + 1, process.replica.store().applied());
@@ -332,7 +340,8 @@ impl World {
         }
         self.take_effects(id);
         let node = &self.nodes[id as usize];
-        let deadline = node.global(node.process.as_ref().expect("still there").replica.next_deadline());
+        let Some(process) = &node.process else { return };
+        let deadline = node.global(process.replica.next_deadline());
         self.wake(id, if deadline == Time::NEVER { deadline } else { deadline.max(now + Span(1)) });
     }
 
@@ -344,6 +353,12 @@ impl World {
             let process = self.nodes[id as usize].process.as_mut().expect("it runs");
             let mut effects = std::mem::take(&mut process.effects);
             process.replica.effects(local, &mut effects);
+            if let (Some(_), true) = (&effects.stop, self.profile.beyond) {
+                raftkv::mark!("simulation: stopped beyond the promise");
+                self.crash(id, false, Span::ZERO);
+                self.nodes[id as usize].damage.out = Some(Out::Off);
+                return;
+            }
             if let Some(stop) = &effects.stop {
                 violated("no node reaches an impossible state", id, format!("exit {}: {}", stop.exit_code, stop.text));
             }
@@ -394,6 +409,10 @@ impl World {
             self.oracle.observe(id, raft, process.replica.store().applied());
         }
         let after = self.oracle.commit_index();
+        if after > before {
+            let process = self.nodes[id as usize].process.as_ref().expect("it runs");
+            self.oracle.formed.get_or_insert_with(|| process.wal.meta().format.clone().expect("who commits has one"));
+        }
         self.check_log_time(id, before, after);
         self.check_leadership(id);
         if after > before && self.random.chance(3) {
@@ -449,9 +468,14 @@ impl World {
                 raftkv::mark!("simulation: no space for the log");
                 return self.crash(id, false, Span::millis(100));
             }
+            // What it reads on the way is not what was written.
+            Err(error) if node.damage.harmed && error.exit_code() == 78 => {
+                return self.crash(id, false, Span::millis(100));
+            }
             Err(error) => violated("a healthy disk takes what it is given", id, error),
         }
         let group = std::mem::take(&mut process.group);
+        self.note_written_pages(id);
         self.note_written(id);
         for append in group {
             self.oracle.persisted(id, &append);
@@ -472,6 +496,10 @@ impl World {
             Ok(ReadResult::Entries(entries)) => raft::LogReadResult::Entries(entries),
             Ok(ReadResult::Compacted) => raft::LogReadResult::Compacted,
             Ok(ReadResult::Mismatch) => raft::LogReadResult::Mismatch,
+            Err(error) if node.damage.harmed && error.exit_code() == 78 => {
+                raftkv::mark!("simulation: rot found by a read");
+                return self.crash(id, false, Span::millis(100));
+            }
             Err(error) => violated("a healthy disk can be read", id, error),
         };
         let read = raft::LogRead { purpose: ask.purpose, term: ask.term, from: ask.from, result };
@@ -571,6 +599,7 @@ impl World {
             node.disk.fail_sync(u64::MAX); // not in this run
         }
         (node.paused_until, node.disk_hangs_until) = (Time(0), Time(0));
+        self.note_written_pages(id);
         self.network.close_all_of(&mut self.queue, id, power);
         let mut wires = std::mem::take(&mut self.wires);
         for wire in wires.iter().filter(|wire| wire.node == id) {
