@@ -191,6 +191,7 @@ fn settings() -> Settings {
         voters: (0..3).map(NodeId).collect(),
         election_timeout_min: Span::secs(1),
         heartbeat: Span::millis(100),
+        commit_notice: Span::ZERO,
         append_bytes_max: 200,
         inflight_bytes_max: 1000,
         inflight_messages_max: 4,

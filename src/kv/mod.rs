@@ -102,6 +102,12 @@ impl Store {
         self.sessions.expire(log_time);
     }
 
+    /// Says which keys the commands that are executed next will look for: finding them then costs less waiting for memory.
+    /// Changes nothing.
+    pub fn warm<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) {
+        self.list.warm(keys);
+    }
+
     /// Applies a command's operations, whatever its session. Panics if it has none.
     pub fn apply(&mut self, revision: Index, command: &Command<'_>) -> Outcome {
         let (outcome, keys) = operations::apply(&mut self.list, revision, command);

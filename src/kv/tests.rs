@@ -422,6 +422,30 @@ fn reader_slots_are_given_back() {
 
 /// The aim is 80 bytes at most.
 #[test]
+fn keys_may_be_fetched_in_any_number_and_nothing_changes() {
+    let mut store = Store::new();
+    for number in 0..2_000 {
+        let update = Command::Update { key: &key(2 * number), value: b"v" };
+        store.apply(Index(number + 1), &update);
+    }
+    store.publish(Index(2_000));
+    let mut reader = store.reader();
+    let pinned = reader.pin();
+    for count in [0, 1, 2, 15, 16, 17, 33, 64] {
+        let numbers: Vec<u64> = (0..count).map(|number| number * 97 % 4_100).collect();
+        let keys: Vec<[u8; 16]> = numbers.iter().map(|number| key(*number)).collect();
+        store.warm(keys.iter().map(|key| &key[..]));
+        pinned.warm(keys.iter().map(|key| &key[..]));
+        for (number, key) in numbers.iter().zip(&keys) {
+            assert_eq!(pinned.get(key).is_some(), number % 2 == 0 && *number < 4_000, "{number}");
+        }
+    }
+    let empty = Store::new();
+    empty.warm([&b"a"[..], b"b", b"c"].into_iter());
+    assert_eq!(empty.get(b"a"), None);
+}
+
+#[test]
 fn bytes_per_key() {
     let mut store = Store::new();
     let keys = if cfg!(miri) { 500 } else { 100_000 };

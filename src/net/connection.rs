@@ -24,6 +24,8 @@ pub struct Connection {
 pub enum Filled {
     /// Bytes came, and more may be there.
     Some,
+    /// Bytes came, and there were no more: the next ones raise an event.
+    SomeAndDrained,
     /// The socket is empty.
     Drained,
     /// The client has closed its direction.
@@ -64,11 +66,13 @@ impl Connection {
             return Ok(Filled::NoBuffer);
         };
         loop {
+            let room = buffer.spare_mut().len();
             match self.stream.read(buffer.spare_mut()) {
                 Ok(0) => return Ok(Filled::Closed),
                 Ok(n) => {
                     buffer.advance(n);
-                    return Ok(Filled::Some);
+                    // Of a stream, less than there was room for is all there was (epoll(7), edge-triggered).
+                    return Ok(if n < room { Filled::SomeAndDrained } else { Filled::Some });
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Filled::Drained),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -175,6 +179,7 @@ mod tests {
         loop {
             match connection.fill(pool, FRAME_MAX).expect("read") {
                 Filled::Drained => std::thread::yield_now(),
+                Filled::Some | Filled::SomeAndDrained => return Filled::Some,
                 other => return other,
             }
         }
@@ -205,6 +210,21 @@ mod tests {
         assert_eq!(pool.used(), 0);
         drop(client);
         assert_eq!(fill_something(&mut connection, &pool), Filled::Closed);
+    }
+
+    #[test]
+    fn a_read_that_leaves_room_has_drained_the_socket() {
+        let (mut connection, mut client) = pair();
+        let pool = Pool::new(1 << 20);
+        client.write_all(b"little").expect("write");
+        let filled = loop {
+            match connection.fill(&pool, FRAME_MAX).expect("read") {
+                Filled::Drained => std::thread::yield_now(),
+                other => break other,
+            }
+        };
+        assert_eq!(filled, Filled::SomeAndDrained);
+        assert_eq!(connection.fill(&pool, FRAME_MAX).expect("read"), Filled::Drained);
     }
 
     #[test]

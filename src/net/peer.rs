@@ -94,6 +94,10 @@ impl PeerConnection {
                 Ok(n) => {
                     self.incoming.end += n;
                     turn_bytes += n;
+                    // Of a stream, less than there was room for is all there was (epoll(7), edge-triggered).
+                    if self.incoming.end < self.incoming.bytes.len() {
+                        return Ok(Turn::Drained);
+                    }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Turn::Drained),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}

@@ -106,6 +106,11 @@ impl Progress {
         }
     }
 
+    /// It takes a stream, and was not told that everything up to `commit` is committed.
+    pub(super) fn lacks_commit(&self, commit: Index) -> bool {
+        matches!(self.state, State::Replicate(_)) && self.sent_commit < commit
+    }
+
     /// Starts to look for the place where the logs agree, from `next` on.
     pub(super) fn probe(&mut self, next: Index) {
         self.next = next.max(self.matched.next());

@@ -24,6 +24,8 @@ pub struct Settings {
     pub election_timeout_min: Span,
     /// Time between heartbeats; well below the election timeout.
     pub heartbeat: Span,
+    /// How long a risen commit index waits for an AppendEntries that goes to the follower anyway; then it is told on its own.
+    pub commit_notice: Span,
     /// Bytes of entries in one AppendEntries (one entry at least).
     pub append_bytes_max: usize,
     /// Bytes sent to a peer and not acknowledged.

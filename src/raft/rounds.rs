@@ -261,6 +261,7 @@ mod tests {
             voters,
             election_timeout_min: Span::secs(1),
             heartbeat,
+            commit_notice: Span::ZERO,
             append_bytes_max: 1000,
             inflight_bytes_max: 1000,
             inflight_messages_max: 8,

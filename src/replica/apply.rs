@@ -9,6 +9,7 @@ use super::pending::Committed;
 use super::{Phase, Replica, EXIT_IMPOSSIBLE};
 use crate::kv::sessions::Origin;
 use crate::kv::Reply;
+use crate::limits;
 use crate::raft::Raft;
 use crate::time::Time;
 
@@ -32,26 +33,44 @@ impl Replica {
             self.reads.answered(now, state.token, state.result.ok());
         }
         effects.more |= !ready.committed.is_empty();
-        for entry in ready.committed.drain(..) {
-            if effects.stop.is_none() {
-                self.apply(&entry, effects);
-            }
-        }
+        self.apply_all(&ready.committed, effects);
+        ready.committed.clear();
         self.ready = ready;
     }
 
-    /// Applies one committed entry, publishes it (C-19), and only then answers whoever waited for its index.
-    fn apply(&mut self, entry: &Entry, effects: &mut Effects) {
+    /// Applies committed entries and publishes them together (C-19). Their answers are among the effects, so nobody hears
+    /// one before that.
+    fn apply_all(&mut self, entries: &[Entry], effects: &mut Effects) {
+        let mut applied = self.store.applied();
+        for some in entries.chunks(limits::WARM_KEYS) {
+            let commands: [Option<Command<'_>>; limits::WARM_KEYS] =
+                std::array::from_fn(|position| some.get(position).and_then(command));
+            let operations = commands.iter().flatten().filter_map(Command::operation);
+            self.store.warm(operations.map(|operation| operation.key()));
+            for (entry, command) in some.iter().zip(&commands) {
+                let id = entry.header.id;
+                assert_eq!(id.index, applied.next(), "entries are applied in order, each once");
+                if effects.stop.is_none() {
+                    self.apply(entry, command.as_ref(), effects);
+                    applied = id.index;
+                }
+            }
+        }
+        if effects.stop.is_none() && applied > self.store.applied() {
+            self.store.publish(applied);
+        }
+    }
+
+    /// Applies one committed entry, and says how whoever waited for its index is answered.
+    fn apply(&mut self, entry: &Entry, command: Option<&Command<'_>>, effects: &mut Effects) {
         let id = entry.header.id;
-        assert_eq!(id.index, self.store.applied().next(), "entries are applied in order, each once");
-        let reply = match self.execute(entry) {
+        let reply = match self.execute(entry, command) {
             Ok(reply) => reply,
             Err(text) => {
                 effects.stop = Some(Stop { exit_code: EXIT_IMPOSSIBLE, text });
                 return;
             }
         };
-        self.store.publish(id.index);
         self.note_applied(entry);
         if let Phase::Member(raft) = &mut self.phase {
             raft.applied(id.index);
@@ -69,7 +88,7 @@ impl Replica {
         }
     }
 
-    fn execute(&mut self, entry: &Entry) -> Result<Option<Reply>, String> {
+    fn execute(&mut self, entry: &Entry, command: Option<&Command<'_>>) -> Result<Option<Reply>, String> {
         let EntryHeader { id, session, sequence, log_time, kind, .. } = entry.header;
         let log_time = sabotage!(ExpiryByWallClock, log_time, self.wall_clock);
         match kind {
@@ -77,18 +96,28 @@ impl Replica {
                 self.store.pass(log_time);
                 Ok(None)
             }
-            EntryKind::Command => match Command::decode(&entry.body) {
-                Ok(command) => {
+            EntryKind::Command => match command {
+                Some(command) => {
                     let origin = Origin { session, sequence, log_time };
-                    Ok(Some(self.store.execute(id.index, origin, &command)))
+                    Ok(Some(self.store.execute(id.index, origin, command)))
                 }
-                Err(error) => Err(format!("the committed entry {id:?} is no command: {error}")),
+                None => {
+                    Err(format!("the committed entry {id:?} is no command: {:?}", Command::decode(&entry.body).err()))
+                }
             },
             EntryKind::Configuration => {
                 Err(format!("the committed entry {id:?} is of a kind this version does not know"))
             }
         }
     }
+}
+
+/// The entry's command, if it is one.
+fn command(entry: &Entry) -> Option<Command<'_>> {
+    if entry.header.kind != EntryKind::Command {
+        return None;
+    }
+    Command::decode(&entry.body).ok()
 }
 
 /// How whoever waited for the entry at `index` is answered.

@@ -31,6 +31,8 @@ pub struct Settings {
     pub election_timeout_min: Span,
     /// How often a leader speaks at least.
     pub heartbeat: Span,
+    /// How long a risen commit index waits for entries to ride with.
+    pub commit_notice: Span,
     /// Most bytes of entries in one AppendEntries.
     pub append_bytes_max: usize,
     /// Most bytes sent to one peer and not acknowledged.
@@ -356,6 +358,7 @@ impl Settings {
             voters: format.members.iter().map(|member| member.id).collect(),
             election_timeout_min: self.election_timeout_min,
             heartbeat: self.heartbeat,
+            commit_notice: self.commit_notice,
             append_bytes_max: self.append_bytes_max,
             inflight_bytes_max: self.inflight_bytes_max,
             inflight_messages_max: self.inflight_messages_max,
@@ -378,6 +381,7 @@ impl Settings {
             seed: 1,
             election_timeout_min: Span::millis(300),
             heartbeat: Span::millis(50),
+            commit_notice: Span::ZERO,
             append_bytes_max: 1 << 16,
             inflight_bytes_max: 1 << 18,
             inflight_messages_max: 16,

@@ -312,9 +312,8 @@ impl IoLoop {
     }
 
     fn note_unsent(&mut self, key: Key) {
-        let Some(client) = self.clients.get_mut(key) else { return };
-        if !std::mem::replace(&mut client.is_unsent, true) {
-            self.unsent.push(key);
+        if let Some(client) = self.clients.get_mut(key) {
+            client.note_unsent(key, &mut self.unsent);
         }
     }
 

@@ -56,7 +56,7 @@ use crate::pool::Pool;
 use crate::raft;
 use crate::replica::{self, Completion, Published, Replica, SnapshotFile};
 use crate::snapshot::{Snapshots, Summary, Taker};
-use crate::time::Time;
+use crate::time::{Span, Time};
 use crate::wal::{self, Wal};
 use admin::{AdminLoop, Pages};
 use bulk_worker::{BulkWorker, Done, Fetching, Job, Serving, Taking};
@@ -254,6 +254,7 @@ fn replica_settings(config: &Config, meta: &wal::Meta) -> Result<replica::Settin
         seed: random()?,
         election_timeout_min: config.election_timeout_min,
         heartbeat: config.heartbeat,
+        commit_notice: Span::micros(limits::COMMIT_NOTICE_US),
         append_bytes_max: limits::PEER_APPEND_BYTES_MAX,
         inflight_bytes_max: limits::PEER_INFLIGHT_BYTES_MAX,
         inflight_messages_max: limits::PEER_INFLIGHT_MESSAGES_MAX,

@@ -424,6 +424,7 @@ impl Node {
             voters: (0..NODES as u32).map(NodeId).collect(),
             election_timeout_min: PATIENCE,
             heartbeat: Span(1),
+            commit_notice: Span::ZERO,
             // One entry a message: the less at once, the more can come between.
             append_bytes_max: 1,
             inflight_bytes_max: 1 << 20,

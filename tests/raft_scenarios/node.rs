@@ -363,6 +363,7 @@ pub fn settings(id: u32, voters: u32, seed: u64) -> Settings {
         voters: (0..voters).map(NodeId).collect(),
         election_timeout_min: ET,
         heartbeat: HB,
+        commit_notice: Span::ZERO,
         append_bytes_max: 1 << 20,
         inflight_bytes_max: 8 << 20,
         inflight_messages_max: 64,

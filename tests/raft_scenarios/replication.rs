@@ -481,3 +481,34 @@ fn c09_a_read_for_the_chain_survives_an_answer() {
     assert!(net.node(0).wishes.is_empty(), "asks for nothing again: {:?}", net.node(0).wishes);
     assert_eq!(net.mail(2).len(), 1, "the entries go out");
 }
+
+/// What a leader says to node 1 about its commit index, since the last call.
+fn told_commits(net: &mut Net) -> Vec<(u64, usize)> {
+    let appends = net.mail(1).into_iter().filter_map(|envelope| match envelope.message {
+        Message::AppendEntries(append) if !append.heartbeat => Some((append.commit.0, append.entries.len())),
+        _ => None,
+    });
+    appends.collect()
+}
+
+/// A risen commit index rides on the next entries; without any it is told on its own, once, after a moment.
+#[test]
+fn a_commit_is_told_with_entries_or_alone_after_a_moment() {
+    let notice = Span::micros(500);
+    let mut net = Net::lone_leader(3, Image::default(), |settings| settings.commit_notice = notice);
+    net.say(1, 0, 1, reply(0, 1));
+    assert_eq!(net.commit(0), 1);
+    told_commits(&mut net);
+    net.propose(0, "a").expect("it leads");
+    net.turn(0);
+    assert_eq!(told_commits(&mut net), [(1, 1)], "the entry brings the news of the commit before it");
+    assert!(net.persist(0));
+    net.say(1, 0, 1, reply(0, 2));
+    assert_eq!(net.commit(0), 2);
+    assert_eq!(told_commits(&mut net), [], "nothing goes at once");
+    assert!(net.raft(0).next_deadline() <= net.clock(0) + notice, "it is not forgotten");
+    net.run(notice);
+    assert_eq!(told_commits(&mut net), [(2, 0)]);
+    net.run(notice.times(4));
+    assert_eq!(told_commits(&mut net), [], "once");
+}

@@ -7,6 +7,7 @@ use protocol::format::Member;
 use protocol::{ClusterId, Incarnation, LogTime, NodeId};
 use raftkv::disk::{Disk, VirtualDisk};
 use raftkv::kv::{Position, Store};
+use raftkv::limits;
 use raftkv::raft;
 use raftkv::replica::{Effects, Input, Recovered, Replica, Settings, SnapshotFile};
 use raftkv::snapshot::{SnapshotError, Snapshots, Summary, Taker};
@@ -207,6 +208,7 @@ impl Node {
             seed: self.random.next(),
             election_timeout_min: ELECTION_TIMEOUT_MIN,
             heartbeat: Span::millis(100),
+            commit_notice: Span::micros(limits::COMMIT_NOTICE_US),
             append_bytes_max: profile.append_bytes,
             inflight_bytes_max: profile.append_bytes * 4,
             inflight_messages_max: profile.inflight_messages,

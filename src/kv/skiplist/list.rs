@@ -67,6 +67,11 @@ impl List {
         behind
     }
 
+    /// Levels in use, at least 1. A hint.
+    pub(super) fn levels(&self) -> usize {
+        self.height.load(Ordering::Relaxed)
+    }
+
     /// Writer only: makes room for a tower. Relaxed, it is a hint.
     pub(super) fn raise(&self, height: usize) {
         if height > self.height.load(Ordering::Relaxed) {

@@ -22,6 +22,7 @@ mod node;
 mod reader;
 mod replaced;
 mod shared;
+mod warm;
 
 use std::mem;
 use std::ptr::NonNull;
@@ -149,6 +150,14 @@ impl Writer {
         let head = unsafe { list.head() };
         let node = list.seek(head, key, |_, _| {}).filter(|node| node.key() == key)?;
         node.at(u64::MAX).map(VersionRef::versioned)
+    }
+
+    /// Fetches what is needed to find each of these keys, beside each other: call it before a batch of changes.
+    pub(super) fn warm<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) {
+        let list = self.list();
+        // SAFETY: nothing is freed in this function.
+        let head = unsafe { list.head() };
+        warm::warm(list, head, keys);
     }
 
     /// Asks `decide`, who is told the newest value, what to write to it at `revision`.

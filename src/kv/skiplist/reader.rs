@@ -82,6 +82,11 @@ impl Pinned<'_> {
         self.state.get(key)
     }
 
+    /// Fetches what is needed to find each of these keys, beside each other: call it before a batch of [`Pinned::get`].
+    pub fn warm<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) {
+        super::warm::warm(self.state.list, self.state.head, keys);
+    }
+
     /// The keys in `from..to`, bytewise ascending; `to = None` is "to the end".
     pub fn range<'r>(&'r self, from: &[u8], to: Option<&'r [u8]>) -> Range<'r> {
         self.state.range(from, to)

@@ -81,6 +81,13 @@ impl Client {
         }
     }
 
+    /// Puts it into the list of connections with replies, once.
+    pub(super) fn note_unsent(&mut self, key: Key, unsent: &mut Vec<Key>) {
+        if !std::mem::replace(&mut self.is_unsent, true) {
+            unsent.push(key);
+        }
+    }
+
     /// An answer is missing or not sent.
     pub(super) fn is_owed_something(&self) -> bool {
         self.in_flight > 0 || self.connection.outgoing.unsent() > 0
@@ -142,6 +149,12 @@ impl IoLoop {
             let Some(client) = self.clients.get_mut(key) else { return };
             match client.connection.fill(&self.pool, self.frame_bytes_max) {
                 Ok(Filled::Some) => {}
+                Ok(Filled::SomeAndDrained) => {
+                    if self.take_frames(now, key) == Stopped::No {
+                        self.drained(now, key);
+                    }
+                    return;
+                }
                 Ok(Filled::Drained) => return self.drained(now, key),
                 Ok(Filled::Closed) => {
                     client.read_closed = true;
@@ -306,32 +319,32 @@ impl IoLoop {
         self.resumable |= self.desk.credits > credits && !self.paused.is_empty();
     }
 
+    /// Answers all reads of a permission at one pinned state; a client that has not taken its earlier replies gets its
+    /// answer when it has.
     fn answer_reads(&mut self, token: u64, index: protocol::Index) {
         let mut reads = self.desk.permitted(token);
-        desk::assert_permitted(&self.reader.pin(), index);
+        let IoLoop { reader, clients, desk, unsent, .. } = self;
+        let pinned = reader.pin();
+        desk::assert_permitted(&pinned, index);
+        pinned.warm(reads.iter().filter_map(ReadOp::key));
         for read in reads.drain(..) {
-            self.answer_read(read);
+            let key = read.connection;
+            let Some(client) = clients.get_mut(key) else {
+                desk.credits += 1;
+                continue;
+            };
+            if !client.has_room() {
+                client.postponed.push_back(read);
+                continue;
+            }
+            if desk.answer(read, &pinned, client.connection.outgoing.out()) == Taken::Answered {
+                client.in_flight -= 1;
+                desk.credits += 1;
+                client.note_unsent(key, unsent);
+            }
         }
+        drop(pinned);
         self.desk.put_back(reads);
-    }
-
-    /// Answers a permitted read, or keeps it until its client has taken earlier replies.
-    fn answer_read(&mut self, read: ReadOp) {
-        let key = read.connection;
-        let Some(client) = self.clients.get_mut(key) else {
-            self.desk.credits += 1;
-            return;
-        };
-        if !client.has_room() {
-            client.postponed.push_back(read);
-            return;
-        }
-        let out = client.connection.outgoing.out();
-        if self.desk.answer(read, &self.reader.pin(), out) == Taken::Answered {
-            client.in_flight -= 1;
-            self.desk.credits += 1;
-            self.note_unsent(key);
-        }
     }
 
     pub(super) fn refuse_late_reads(&mut self, now: Time) {
@@ -410,7 +423,7 @@ impl IoLoop {
         self.close_if_done(key);
     }
 
-    /// As `answer_read`, for the first of those that were postponed.
+    /// As `answer_reads`, for the first of those that were postponed.
     fn answer_postponed(&mut self, key: Key, read: ReadOp) {
         let Some(client) = self.clients.get_mut(key) else { return };
         if self.desk.answer(read, &self.reader.pin(), client.connection.outgoing.out()) == Taken::Answered {

@@ -38,6 +38,16 @@ pub(super) struct ReadOp {
     deadline: Time,
 }
 
+impl ReadOp {
+    /// Of a look-up: the key.
+    pub(super) fn key(&self) -> Option<&[u8]> {
+        match &self.want {
+            Want::Get(key) => Some(key),
+            Want::Scan(_) => None,
+        }
+    }
+}
+
 /// What is to be read.
 #[derive(Debug)]
 pub(super) enum Want {
