@@ -244,6 +244,10 @@ pub const IO_BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 // --- raft thread and wal thread (server) ---
 
+/// How long the answer to an explained request waits for the times of members that have not given their word, in
+/// milliseconds: several syncs of a usual disk.
+pub const RECEIPT_HELD_MS: u64 = 50;
+
 /// Recent entries that Raft keeps in memory for its followers, in bytes; the rest is read from the log by the bulk worker.
 pub const RAFT_TAIL_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Bytes that a leader has appended and that are not committed, or not durable on itself; at this bound the reading of

@@ -13,6 +13,7 @@ pub mod frame;
 pub mod ids;
 pub mod kind;
 pub mod message;
+pub mod receipt;
 pub mod reply;
 pub mod request;
 pub mod snapshot;

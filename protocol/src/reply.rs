@@ -139,7 +139,7 @@ pub struct Reply<'a> {
     pub leader: Option<LeaderHint<'a>>,
     /// What was asked for.
     pub body: ReplyBody<'a>,
-    /// Receipt of an explained request (reserved); usually empty.
+    /// Receipt of an explained request ([`crate::receipt`]); usually empty.
     pub trailer: &'a [u8],
 }
 

@@ -30,7 +30,7 @@ pub struct RequestHeader {
     pub sequence: Sequence,
     /// How long the client will wait, in milliseconds; 0 = the server's maximum.
     pub deadline_ms: u32,
-    /// The reply should carry a receipt in its trailer (reserved).
+    /// The reply should carry a receipt in its trailer ([`crate::receipt`]); it may come without one.
     pub explain: bool,
     /// For reads.
     pub read_mode: ReadMode,

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use raftkv_protocol::kind::Kind;
+use raftkv_protocol::receipt::Stage;
 use raftkv_protocol::reply::{Reason, Status};
 
 fn crate_path(below: &str) -> PathBuf {
@@ -47,6 +48,16 @@ fn the_table_of_statuses_is_the_codes() {
     let documented: Vec<String> = rows.iter().map(|(number, name)| format!("{number} {name}")).collect();
     let plain: Vec<String> = expected.iter().map(|name| name.replace(" error", "")).collect();
     assert_eq!(documented, plain);
+}
+
+#[test]
+fn the_table_of_stages_is_the_codes() {
+    let expected: Vec<(String, String)> =
+        Stage::ALL.iter().map(|stage| (stage.to_wire().to_string(), stage.name().to_owned())).collect();
+    let document = document();
+    let receipts = section(&document, "### 5.5 Receipts");
+    let stages = receipts.split_once("| stage |").expect("a table of stages").1;
+    assert_eq!(rows(stages.split_once("\n\n").expect("it ends").0), expected);
 }
 
 #[test]

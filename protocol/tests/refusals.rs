@@ -10,6 +10,7 @@ use raftkv_protocol::format::Hello;
 use raftkv_protocol::frame::{client_frame_bytes_max, split};
 use raftkv_protocol::kind::Kind;
 use raftkv_protocol::message::{AppendEntries, AppendReply, Envelope, Message, RejectHint, SnapshotOffer};
+use raftkv_protocol::receipt::Receipt;
 use raftkv_protocol::reply::{Answer, Detail, Effect, Fate, Reason, Reply, ReplyBody, ReplyHeader, Status};
 use raftkv_protocol::request::{Request, RequestHeader};
 use raftkv_protocol::snapshot::{Chunk, Transfer};
@@ -439,4 +440,22 @@ fn every_error_reads_as_a_sentence_and_maps_to_a_reason() {
         FrameError::TooLong { length: u32::MAX, max: 4 }.to_string(),
         "frame of 4294967299 bytes exceeds the limit of 4"
     );
+}
+
+#[test]
+fn receipts_with_impossible_numbers_are_refused() {
+    let mut good = Vec::new();
+    Receipt::default().encode(&mut good);
+    assert_eq!(good.len(), 20);
+    assert!(Receipt::decode(&good).is_ok());
+    let refused = |at: usize, byte: u8| {
+        let mut bytes = good.clone();
+        bytes[at] = byte;
+        Receipt::decode(&bytes).expect_err("refused")
+    };
+    assert_eq!(refused(4, 1), DecodeError::Reserved("closing node known"), "a node that is said not to be known");
+    assert_eq!(refused(8, 2), DecodeError::Value { field: "closing node known", value: 2 });
+    assert_eq!(refused(9, 1), DecodeError::Reserved("closing node known"));
+    assert_eq!(refused(12, 1), DecodeError::Count { field: "stages", count: 1 }, "more stages than there are bytes");
+    assert_eq!(refused(19, 255), DecodeError::Count { field: "receipt members", count: 255 << 24 });
 }

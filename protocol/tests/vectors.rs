@@ -12,6 +12,7 @@ use raftkv_protocol::command::{BatchBuilder, Command, Operation};
 use raftkv_protocol::format::{Format, Hello, HelloReply, Member, Purpose, Refusal};
 use raftkv_protocol::kind::Kind;
 use raftkv_protocol::message::{AppendEntries, AppendReply, Envelope, Message, RejectHint, SnapshotOffer};
+use raftkv_protocol::receipt::{MemberTimes, Receipt, Stage};
 use raftkv_protocol::reply::{
     Answer, Detail, Effect, Fate, MemberStatus, NodeStatus, Reason, RefusedOperation, ReplyHeader, Role, SessionTerms,
     Status, TakenSnapshot,
@@ -548,6 +549,55 @@ fn commands_are_encoded_as_committed() {
     check("commands.txt", "Commands: the body of an entry, and the end of a WRITE.", &vectors);
     for ((_, bytes), (_, _, command)) in read("commands.txt").iter().zip(&commands) {
         assert_eq!(Command::decode(bytes), Ok(*command));
+    }
+}
+
+fn receipts() -> [(&'static str, &'static str, Receipt); 2] {
+    let write = Receipt {
+        node: NodeId(1),
+        stages: vec![(Stage::Decode, 12), (Stage::Queue, 31), (Stage::Propose, 18), (Stage::Quorum, 1204)],
+        members: vec![
+            MemberTimes { node: NodeId(1), durable_us: Some(812), queue_us: 20, sync_us: 790 },
+            MemberTimes { node: NodeId(2), durable_us: Some(1204), queue_us: 12, sync_us: 700 },
+            MemberTimes { node: NodeId(0), ..MemberTimes::default() },
+        ],
+        closed_by: Some(NodeId(2)),
+    };
+    let stages = vec![(Stage::Permission, 240), (Stage::Reply, 5), (Stage::Other(77), 1)];
+    [
+        (
+            "write",
+            "A write through node 1; node 2 closed the quorum, node 0 gave no word. The first four stages.",
+            write,
+        ),
+        (
+            "read",
+            "A read at node 2, with a stage that this version has no name for.",
+            Receipt { node: NodeId(2), stages, ..Receipt::default() },
+        ),
+    ]
+}
+
+#[test]
+fn receipts_are_encoded_as_committed() {
+    let encode = |receipt: &Receipt| {
+        let mut bytes = Vec::new();
+        receipt.encode(&mut bytes);
+        bytes
+    };
+    let vectors: Vec<Vector> =
+        receipts().iter().map(|(name, note, receipt)| Vector { name, note, bytes: encode(receipt) }).collect();
+    check("receipts.txt", "Receipts, as they stand in a reply's trailer.", &vectors);
+    for ((_, bytes), (name, _, receipt)) in read("receipts.txt").iter().zip(receipts()) {
+        assert_eq!(Receipt::decode(bytes).as_ref(), Ok(&receipt), "{name}");
+        assert_eq!(
+            Receipt::decode(&[bytes.as_slice(), b"newer"].concat()),
+            Ok(receipt),
+            "{name}: what is newer is ignored"
+        );
+        for end in 0..bytes.len() {
+            assert!(Receipt::decode(&bytes[..end]).is_err(), "{name}: cut at {end}");
+        }
     }
 }
 

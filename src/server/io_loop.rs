@@ -21,7 +21,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 
 use super::gauges::Gauges;
-use super::raft_loop::{Requests, WAKER};
+use super::raft_loop::{Completions, Requests, WAKER};
 use super::settings::Live;
 use super::status::StatusSource;
 use super::stop::StopSwitch;
@@ -63,7 +63,7 @@ pub(super) struct Parts {
     pub(super) poll: Poll,
     pub(super) parking: Arc<Parking>,
     pub(super) requests: Sender<Requests>,
-    pub(super) completions: Receiver<Vec<Completion>>,
+    pub(super) completions: Receiver<Completions>,
     pub(super) source: Source,
     /// Open connections of each io thread.
     pub(super) connections: Arc<[AtomicUsize]>,
@@ -89,7 +89,7 @@ struct IoLoop {
     parking: Arc<Parking>,
     stop: StopSwitch,
     source: Source,
-    completions: Receiver<Vec<Completion>>,
+    completions: Receiver<Completions>,
     counts: Arc<[AtomicUsize]>,
     clients_max: usize,
     reader: Reader,

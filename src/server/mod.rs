@@ -27,6 +27,7 @@ mod io_loop;
 mod names;
 mod peers;
 mod raft_loop;
+mod receipt;
 mod settings;
 mod status;
 mod stop;
@@ -54,7 +55,7 @@ use crate::mailbox::{link, Parking, ThreadPark};
 use crate::metrics::Metrics;
 use crate::pool::Pool;
 use crate::raft;
-use crate::replica::{self, Completion, Published, Replica, SnapshotFile};
+use crate::replica::{self, Published, Replica, SnapshotFile};
 use crate::snapshot::{Snapshots, Summary, Taker};
 use crate::time::{Span, Time};
 use crate::wal::{self, Wal};
@@ -63,7 +64,7 @@ use bulk_worker::{BulkWorker, Done, Fetching, Job, Serving, Taking};
 use gauges::Gauges;
 use names::{Found, LookUp, Names};
 use peers::Peers;
-use raft_loop::{IoLink, RaftLoop, Requests};
+use raft_loop::{Completions, IoLink, RaftLoop, Requests};
 use settings::Live;
 pub use settings::{AdminListen, Config, RELOADABLE};
 use status::StatusSource;
@@ -509,7 +510,7 @@ impl Wiring {
         let io = std::mem::take(&mut self.io);
         for (number, (((poll, parking), reader), source)) in (0..).zip(io.into_iter().zip(readers).zip(sources)) {
             let (requests, requests_in) = link::<Requests>(self.raft.clone(), parking.clone());
-            let (completions, completions_in) = link::<Vec<Completion>>(parking.clone(), self.raft.clone());
+            let (completions, completions_in) = link::<Completions>(parking.clone(), self.raft.clone());
             links.push(IoLink { requests: requests_in, completions });
             threads.push(io_loop::Parts {
                 number,

@@ -21,10 +21,11 @@ use protocol::{ClusterId, NodeId};
 use slab::Slab;
 
 use super::names::{self, LookUp};
+use super::receipt::{Given, Trace};
 use crate::limits;
 use crate::metrics::{Counter, Recorder};
 use crate::net::peer::{PeerConnection, Turn};
-use crate::replica::{Input, Replica};
+use crate::replica::{Completion, Input, Replica, ReplyTo};
 use crate::time::{Span, Time};
 use dial::Dial;
 use watch::Watch;
@@ -52,6 +53,8 @@ pub(super) struct Peers {
     /// Refusals and failures that were logged: each once.
     said: BTreeSet<String>,
     recorder: Recorder,
+    /// Follows an explained request, of which the peers' messages tell a part.
+    pub(super) trace: Trace,
 }
 
 /// The way to one other member.
@@ -128,6 +131,7 @@ impl Peers {
             fetchers: Vec::new(),
             said: BTreeSet::new(),
             recorder,
+            trace: Trace::new(own),
         })
     }
 
@@ -249,6 +253,11 @@ impl Peers {
         }
     }
 
+    /// The answer that [`Trace`] has kept, when it has all that its receipt is to tell.
+    pub(super) fn release_explained(&mut self, now: Time) -> Option<(ReplyTo, Completion, Option<Given>)> {
+        self.trace.release(now, self.links.iter().map(|link| (link.node, link.connection.is_some())))
+    }
+
     /// Connections of members that want a snapshot: they belong to the bulk worker from here on.
     pub(super) fn take_fetchers(&mut self) -> std::vec::Drain<'_, Fetcher> {
         self.fetchers.drain(..)
@@ -258,7 +267,7 @@ impl Peers {
     pub(super) fn next_deadline(&self) -> Time {
         let dials = self.links.iter().filter(|link| link.connection.is_none()).filter_map(|link| link.dial.as_ref());
         let connections = self.connections.iter().map(|(_, connection)| connection.deadline);
-        dials.map(Dial::due).chain(connections).min().unwrap_or(Time::NEVER)
+        dials.map(Dial::due).chain(connections).chain([self.trace.next_deadline()]).min().unwrap_or(Time::NEVER)
     }
 
     fn accept(&mut self, now: Time) {
@@ -371,7 +380,7 @@ impl Peers {
                     let link =
                         self.links.iter_mut().find(|link| link.node == peer).expect("an admitted peer has a link");
                     let socket = &mut connection.socket;
-                    return take_messages(now, socket, link, replica, &mut self.recorder);
+                    return take_messages(now, socket, link, replica, &mut self.recorder, &mut self.trace);
                 }
                 Stage::Accepted | Stage::Asked(_) => match take_greeting(connection)? {
                     Some(Greeting::Hello(hello)) => self.hello(now, key, hello, replica),
@@ -536,6 +545,7 @@ fn take_messages(
     link: &mut Link,
     replica: &mut Replica,
     recorder: &mut Recorder,
+    trace: &mut Trace,
 ) -> Result<(), String> {
     let peer = link.node;
     while let Some(frame) = socket.next_frame(limits::PEER_FRAME_BYTES_MAX).map_err(|error| error.to_string())? {
@@ -556,6 +566,7 @@ fn take_messages(
             return Err(format!("node {peer} sent a message as node {}", envelope.from));
         }
         link.watch.received(&envelope, recorder);
+        trace.received(&envelope);
         replica.step(now, Input::Peer(envelope));
     }
     Ok(())

@@ -16,6 +16,7 @@ use super::bulk_worker::{Done, Job};
 use super::gauges::{Gauges, PeerLevel};
 use super::names::{Found, LookUp, Purpose};
 use super::peers::Peers;
+use super::receipt::{Explained, Given, Trace, What};
 use super::stop::StopSwitch;
 use super::system;
 use super::wal_loop::{Persisted, Queued};
@@ -23,7 +24,7 @@ use crate::limits;
 use crate::logging;
 use crate::mailbox::{Batch, Parking, Receiver, Sender};
 use crate::metrics::{Counter, Measure, Recorder};
-use crate::replica::{Completion, Effects, FetchSnapshot, Input, Published, Replica, Request, Stop};
+use crate::replica::{Completion, Effects, FetchSnapshot, Input, Published, Replica, ReplyTo, Request, Stop};
 use crate::time::{Span, Time};
 
 /// Readiness of the thread's waker.
@@ -35,12 +36,22 @@ pub(super) struct Requests {
     /// The turn in which the first of them was decoded.
     at: Option<Time>,
     requests: Vec<Request>,
+    /// One of them that wants a receipt.
+    explained: Option<Explained>,
+}
+
+/// A batch of answers to an io thread.
+#[derive(Default)]
+pub(super) struct Completions {
+    pub(super) completions: Vec<Completion>,
+    /// The receipt of one of them.
+    pub(super) given: Option<Given>,
 }
 
 /// The way to and from one io thread.
 pub(super) struct IoLink {
     pub(super) requests: Receiver<Requests>,
-    pub(super) completions: Sender<Vec<Completion>>,
+    pub(super) completions: Sender<Completions>,
 }
 
 /// What the thread is made of.
@@ -65,6 +76,12 @@ pub(super) struct RaftLoop {
 }
 
 impl Requests {
+    /// The next one wants a receipt; one of a batch gets it.
+    pub(super) fn explain(&mut self, reply_to: ReplyTo, what: What, woken: Time) {
+        let (position, decoded) = (self.requests.len(), system::now());
+        self.explained.get_or_insert(Explained { reply_to, what, position, woken, decoded });
+    }
+
     /// One more.
     pub(super) fn push(&mut self, request: Request) {
         self.requests.push(request);
@@ -83,7 +100,18 @@ impl Batch for Requests {
 
     fn clear(&mut self) {
         self.requests.clear();
-        self.at = None;
+        (self.at, self.explained) = (None, None);
+    }
+}
+
+impl Batch for Completions {
+    fn is_empty(&self) -> bool {
+        self.completions.is_empty()
+    }
+
+    fn clear(&mut self) {
+        self.completions.clear();
+        self.given = None;
     }
 }
 
@@ -109,7 +137,8 @@ impl RaftLoop {
             self.peers.timers(now, &mut self.replica, self.names.batch());
             self.replica.step(now, Input::Tick);
             let derives = system::now();
-            busy = self.hand_on(now, &mut effects, &mut seen);
+            busy = self.hand_on(now, derives, &mut effects, &mut seen);
+            self.release_explained();
             seen.look(derives, &mut self.recorder);
             self.peers.flush(now, &mut self.replica);
             self.flush_links();
@@ -157,6 +186,9 @@ impl RaftLoop {
                 self.recorder.measure(Measure::BatchRequests, batch.requests.len() as u64);
                 let waited = batch.at.map_or(Span::ZERO, |at| begun.since(at));
                 self.recorder.measure(Measure::BatchQueueUs, waited.as_micros());
+                if let Some(explained) = batch.explained.take() {
+                    begin_to_follow(now, explained, &mut batch.requests, &mut self.replica, &mut self.peers.trace);
+                }
                 for request in batch.requests.drain(..) {
                     self.replica.step(now, Input::Request(request));
                 }
@@ -171,6 +203,7 @@ impl RaftLoop {
         while let Some(mut batch) = self.persisted.take() {
             for Persisted { sequence, waiting, queue_us, sync_us } in batch.drain(..) {
                 waiting.iter().for_each(|envelope| self.peers.send(envelope));
+                self.peers.trace.persisted(sequence, queue_us, sync_us);
                 self.replica.step(now, Input::Persisted { sequence, queue_us, sync_us });
             }
         }
@@ -204,7 +237,8 @@ impl RaftLoop {
     }
 
     /// Hands on everything that follows from the inputs. True: there is more, for the next iteration.
-    fn hand_on(&mut self, now: Time, effects: &mut Effects, seen: &mut Seen) -> bool {
+    /// `derives`: when this began.
+    fn hand_on(&mut self, now: Time, derives: Time, effects: &mut Effects, seen: &mut Seen) -> bool {
         for _ in 0..limits::EFFECT_ROUNDS_MAX {
             self.replica.effects(now, effects);
             if let Some(stop) = effects.stop.take() {
@@ -215,7 +249,9 @@ impl RaftLoop {
             self.append(now, effects);
             effects.messages.drain(..).for_each(|envelope| self.peers.send(&envelope));
             for (io_loop, completion) in effects.completions.drain(..) {
-                self.io[usize::from(io_loop)].completions.batch().push(completion);
+                if !self.peers.trace.keep(io_loop, completion, derives) {
+                    self.io[usize::from(io_loop)].completions.batch().completions.push(completion);
+                }
             }
             self.jobs.batch().extend(effects.read_log.drain(..).map(Job::ReadLog));
             self.hand_on_snapshots(effects);
@@ -232,8 +268,17 @@ impl RaftLoop {
     /// The append goes to the wal before anything else is done, so that its sync runs beside the rest.
     fn append(&mut self, now: Time, effects: &mut Effects) {
         let Some(append) = effects.append.take() else { return };
+        self.peers.trace.handed(&append);
         self.appends.batch().push(Queued { append, at: now });
         self.appends.flush();
+    }
+
+    /// The answer that was kept for its receipt.
+    fn release_explained(&mut self) {
+        let Some((reply_to, completion, given)) = self.peers.release_explained(system::now()) else { return };
+        let batch = self.io[usize::from(reply_to.io_loop)].completions.batch();
+        batch.completions.push(completion);
+        batch.given = given;
     }
 
     fn publish_peers(&self) {
@@ -253,6 +298,28 @@ impl RaftLoop {
         for io in &mut self.io {
             io.completions.flush();
         }
+    }
+}
+
+/// Steps the requests of a batch up to one that wants a receipt, and looks where that stands in the log.
+fn begin_to_follow(
+    now: Time,
+    explained: Explained,
+    requests: &mut Vec<Request>,
+    replica: &mut Replica,
+    trace: &mut Trace,
+) {
+    let follows = trace.begin(explained, system::now());
+    for request in requests.drain(..explained.position) {
+        replica.step(now, Input::Request(request));
+    }
+    let last = |replica: &Replica| replica.raft().map(|raft| raft.last());
+    let before = last(replica);
+    for request in requests.drain(..1) {
+        replica.step(now, Input::Request(request));
+    }
+    if follows && explained.what == What::Write {
+        trace.proposed(last(replica).filter(|after| Some(*after) != before));
     }
 }
 

@@ -5,6 +5,7 @@ mod entry;
 mod envelope;
 mod format;
 mod outcome;
+mod receipt;
 mod reply;
 mod request;
 mod snapshot;

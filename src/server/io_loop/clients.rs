@@ -273,7 +273,8 @@ impl IoLoop {
     pub(super) fn take_completions(&mut self) {
         let mut taken = std::mem::take(&mut self.taken);
         while let Some(mut batch) = self.completions.take() {
-            taken.append(&mut batch);
+            taken.append(&mut batch.completions);
+            self.desk.given = batch.given.take().or(self.desk.given.take());
         }
         let credits = self.desk.credits;
         for completion in taken.drain(..) {
@@ -284,7 +285,9 @@ impl IoLoop {
                     let key = Key { slot: connection.slot, generation: connection.generation };
                     if let Some(client) = self.clients.get_mut(key) {
                         client.in_flight -= 1;
-                        replies::write(client.connection.outgoing.out(), request, &result, &self.desk.published);
+                        let receipt = self.desk.receipt(reply_to);
+                        let out = client.connection.outgoing.out();
+                        replies::write(out, request, &result, &self.desk.published, &receipt);
                         self.note_unsent(key);
                     }
                 }

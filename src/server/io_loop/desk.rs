@@ -22,8 +22,10 @@ use crate::metrics::{Counter, Recorder};
 use crate::net::connections::Key;
 use crate::replica::{ConnectionId, Published, ReplyTo, Request};
 use crate::server::raft_loop::Requests;
+use crate::server::receipt::{Given, What};
 use crate::server::settings::Live;
 use crate::server::status::StatusSource;
+use crate::server::system;
 use crate::time::{Span, Time};
 
 /// Where the kind stands in a frame.
@@ -94,6 +96,10 @@ pub(super) struct Desk {
     views: BTreeMap<u64, ReadOp>,
     next_token: u64,
     spare: Vec<Vec<ReadOp>>,
+    /// The receipt of an answer that has come, or is about to.
+    pub(super) given: Option<Given>,
+    /// A collected read that wants a receipt, and when this thread woke for it.
+    explained: Option<(ReplyTo, Time)>,
 }
 
 /// What a desk is made of.
@@ -125,6 +131,8 @@ impl Desk {
             views: BTreeMap::new(),
             next_token: 0,
             spare: Vec::new(),
+            given: None,
+            explained: None,
         }
     }
 
@@ -154,6 +162,9 @@ impl Desk {
                 self.unsent_bytes += body.len();
                 let RequestHeader { session, sequence, .. } = *header;
                 let body_checksum = *command_checksum;
+                if header.explain {
+                    self.requests.batch().explain(reply_to, What::Write, asked.now);
+                }
                 let propose = Request::Propose { reply_to, body, body_checksum, session, sequence, deadline };
                 self.requests.batch().push(propose);
             }
@@ -201,6 +212,9 @@ impl Desk {
             let token = self.token();
             let collected = std::mem::replace(&mut self.collected, self.spare.pop().unwrap_or_default());
             self.waiting.insert(token, collected);
+            if let Some((reply_to, woken)) = self.explained.take() {
+                self.requests.batch().explain(reply_to, What::Read(token), woken);
+            }
             self.requests.batch().push(Request::Read { io_loop: self.number, token, deadline });
         }
         let was_full = self.is_full();
@@ -237,6 +251,12 @@ impl Desk {
         late
     }
 
+    /// The receipt of this answer as it travels; empty without one, as a rule.
+    pub(super) fn receipt(&mut self, reply_to: ReplyTo) -> Vec<u8> {
+        let given = self.given.take_if(|given| given.reply_to == reply_to);
+        given.map_or_else(Vec::new, |given| given.into_trailer(system::now()))
+    }
+
     /// Keeps the capacity of a vector.
     pub(super) fn put_back(&mut self, mut reads: Vec<ReadOp>) {
         reads.clear();
@@ -254,7 +274,9 @@ impl Desk {
     pub(super) fn answer(&mut self, read: ReadOp, pinned: &Pinned<'_>, out: &mut Vec<u8>) -> Taken {
         let scan = match &read.want {
             Want::Get(key) => {
-                replies::value(out, read.request, pinned.get(key), pinned.applied());
+                let found = pinned.get(key);
+                let receipt = self.receipt(self.reply_to(read.connection, read.request));
+                replies::value(out, read.request, found, pinned.applied(), &receipt);
                 return Taken::Answered;
             }
             Want::Scan(scan) => scan,
@@ -309,6 +331,9 @@ impl Desk {
         let taken = if header.read_mode == ReadMode::Local || on_view {
             self.answer(read, &reader.pin(), asked.out)
         } else {
+            if header.explain {
+                self.explained.get_or_insert((self.reply_to(asked.connection, header.request), asked.now));
+            }
             self.read_alarm = self.read_alarm.min(deadline);
             self.collected.push(read);
             Taken::Waits

@@ -19,9 +19,15 @@ struct Plain<'a> {
 }
 
 /// The end of a write.
-pub(super) fn write(out: &mut Vec<u8>, request: RequestId, result: &WriteResult, published: &Published) {
+pub(super) fn write(
+    out: &mut Vec<u8>,
+    request: RequestId,
+    result: &WriteResult,
+    published: &Published,
+    receipt: &[u8],
+) {
     match *result {
-        WriteResult::Done(outcome, revision) => done(out, request, Executed { outcome, revision }),
+        WriteResult::Done(outcome, revision) => done(out, request, Executed { outcome, revision }, receipt),
         WriteResult::Fate(fate, revision) => body(out, request, revision, ReplyBody::Fate(fate.into())),
         WriteResult::NotExecuted { reason, leader } => not_executed(out, request, reason, leader, published),
         WriteResult::Unknown { reason } => {
@@ -35,10 +41,10 @@ pub(super) fn write(out: &mut Vec<u8>, request: RequestId, result: &WriteResult,
     }
 }
 
-fn done(out: &mut Vec<u8>, request: RequestId, executed: Executed) {
+fn done(out: &mut Vec<u8>, request: RequestId, executed: Executed, receipt: &[u8]) {
     let Answer { status, reason, effect, revision, .. } = executed.answer();
     let header = ReplyHeader { request, status, reason, effect, revision };
-    Reply { header, leader: None, body: executed.body(), trailer: &[] }.encode(out);
+    Reply { header, leader: None, body: executed.body(), trailer: receipt }.encode(out);
 }
 
 /// Certainly not executed: a redirect if somebody else leads, else 503.
@@ -76,11 +82,17 @@ pub(super) fn ok(out: &mut Vec<u8>, request: RequestId) {
 }
 
 /// A key's value as of `applied`.
-pub(super) fn value(out: &mut Vec<u8>, request: RequestId, found: Option<Versioned<'_>>, applied: Index) {
+pub(super) fn value(
+    out: &mut Vec<u8>,
+    request: RequestId,
+    found: Option<Versioned<'_>>,
+    applied: Index,
+    receipt: &[u8],
+) {
     let Some(found) = found else {
         return Plain { revision: applied, ..Plain::of(Status::NotFound) }.encode(out, request);
     };
-    body(out, request, applied, ReplyBody::Value(found));
+    with_body(out, request, applied, ReplyBody::Value(found), receipt);
 }
 
 /// A page of a scan as of `revision`.
@@ -107,8 +119,12 @@ pub(super) fn snapshot(
 
 /// 200 with a body.
 pub(super) fn body(out: &mut Vec<u8>, request: RequestId, revision: Index, body: ReplyBody<'_>) {
+    with_body(out, request, revision, body, &[]);
+}
+
+fn with_body(out: &mut Vec<u8>, request: RequestId, revision: Index, body: ReplyBody<'_>, trailer: &[u8]) {
     let header = ReplyHeader { request, status: Status::Ok, reason: Reason::None, effect: Effect::None, revision };
-    Reply { header, leader: None, body, trailer: &[] }.encode(out);
+    Reply { header, leader: None, body, trailer }.encode(out);
 }
 
 impl<'a> Plain<'a> {

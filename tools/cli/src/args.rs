@@ -117,6 +117,9 @@ pub enum ClientCommand {
         #[arg(value_name = "SESSION/SEQUENCE", value_parser = parse_number)]
         number: Number,
     },
+    /// Do one request, and show where its time went
+    #[command(before_help = examples::EXPLAIN)]
+    Explain(ExplainArgs),
     /// List keys in bytewise order, as of one moment
     #[command(before_help = examples::SCAN)]
     Scan(ScanArgs),
@@ -145,6 +148,67 @@ pub enum ClientCommand {
         /// Which shell
         shell: clap_complete::Shell,
     },
+}
+
+/// Arguments of `explain`.
+#[derive(Args, Clone, Debug)]
+pub struct ExplainArgs {
+    /// What to do
+    #[command(subcommand)]
+    pub verb: ExplainVerb,
+}
+
+/// What `explain` can do.
+#[derive(Subcommand, Clone, Debug)]
+pub enum ExplainVerb {
+    /// Create a key; an existing one is refused
+    #[command(before_help = examples::EXPLAIN)]
+    Put {
+        /// Key
+        #[arg(help = KEY)]
+        key: String,
+        /// Value
+        #[arg(help = VALUE)]
+        value: String,
+    },
+    /// Create or replace a key
+    #[command(before_help = examples::EXPLAIN)]
+    Update {
+        /// Key
+        #[arg(help = KEY)]
+        key: String,
+        /// Value
+        #[arg(help = VALUE)]
+        value: String,
+    },
+    /// Read a key
+    #[command(before_help = examples::EXPLAIN)]
+    Get {
+        /// Key
+        #[arg(help = KEY)]
+        key: String,
+    },
+    /// Remove a key
+    #[command(before_help = examples::EXPLAIN)]
+    Remove {
+        /// Key
+        #[arg(help = KEY)]
+        key: String,
+    },
+}
+
+impl ExplainVerb {
+    pub(crate) fn key(&self) -> &str {
+        let (Self::Put { key, .. } | Self::Update { key, .. } | Self::Get { key } | Self::Remove { key }) = self;
+        key
+    }
+
+    pub(crate) fn value(&self) -> Option<&str> {
+        match self {
+            Self::Put { value, .. } | Self::Update { value, .. } => Some(value),
+            Self::Get { .. } | Self::Remove { .. } => None,
+        }
+    }
 }
 
 /// Arguments of `scan`.

@@ -49,6 +49,12 @@ Examples:
   raftkv outcome 40/7                what became of it: executed (with its result), never, or not known any more
                                      exit code 0 if it was executed, 5 if it never was and never will be, 6 if unknown";
 
+pub(crate) const EXPLAIN: &str = "\
+Examples:
+  raftkv explain put hello raftkv    each stage in microseconds, each node's queue and sync, who closed the quorum
+  raftkv explain get hello           where a read waits
+  raftkv explain update -o json hello again";
+
 pub(crate) const SCAN: &str = "\
 Examples:
   raftkv scan                        all keys with their values

@@ -12,6 +12,7 @@ mod batch;
 mod dev;
 mod examples;
 mod exit;
+mod explain;
 mod json;
 mod log_level;
 mod outcome;
@@ -80,8 +81,12 @@ fn dispatch(command: ClientCommand, globals: &Globals, mut whole: clap::Command)
         }
         _ => {}
     }
-    let client = &mut connect(globals)?;
+    let mut settings = settings_of(globals, endpoints(globals))?;
+    // What is explained is sent once; the opening of a session would stand in its figures.
+    settings.sessions = !matches!(command, ClientCommand::Explain(_));
+    let client = &mut client_with(settings)?;
     match command {
+        ClientCommand::Explain(arguments) => explain::run(client, globals, &arguments.verb),
         ClientCommand::Put { key, value } => verbs::write(client, globals, Verb::Put, &key, Some(&value)),
         ClientCommand::Update { key, value } => verbs::write(client, globals, Verb::Update, &key, Some(&value)),
         ClientCommand::Remove { key } => verbs::write(client, globals, Verb::Remove, &key, None),
@@ -113,15 +118,22 @@ fn connect(globals: &Globals) -> Result<Client, Report> {
 }
 
 fn client_of(globals: &Globals, endpoints: Vec<String>) -> Result<Client, Report> {
+    client_with(settings_of(globals, endpoints)?)
+}
+
+fn client_with(settings: Settings) -> Result<Client, Report> {
+    Client::new(settings).map_err(|error| Report::local(format!("no socket can be had: {error}"), Effect::None))
+}
+
+fn settings_of(globals: &Globals, endpoints: Vec<String>) -> Result<Settings, Report> {
     if let Some(wrong) = endpoints.iter().find(|endpoint| !endpoint.contains(':')) {
         return Err(Report::usage(format!("`{wrong}` is not host:port")));
     }
-    let settings = Settings {
+    Ok(Settings {
         timeout: globals.timeout,
         follow_redirects: !globals.no_redirect,
         unreachable_patience: Some(UNREACHABLE_PATIENCE.min(globals.timeout)),
         seed: u64::from(std::process::id()),
         ..Settings::new(endpoints)
-    };
-    Client::new(settings).map_err(|error| Report::local(format!("no socket can be had: {error}"), Effect::None))
+    })
 }

@@ -41,7 +41,7 @@ pub(crate) fn take(client: &mut Client, globals: &Globals, arguments: &TakeArgs)
 }
 
 /// Where the leader is, if somebody knows.
-fn leader(reports: &[NodeReport]) -> Option<String> {
+pub(crate) fn leader(reports: &[NodeReport]) -> Option<String> {
     let leads =
         |report: &&NodeReport| report.status.as_ref().is_ok_and(|status| status.role == protocol::reply::Role::Leader);
     reports.iter().find(leads).map(|report| report.address.clone())

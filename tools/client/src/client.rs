@@ -1,9 +1,10 @@
 //! The simple face: one call, one answer.
 
 use std::collections::VecDeque;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use protocol::command::{Batch, Command};
+use protocol::receipt::Receipt;
 use protocol::reply::{Fate, NodeStatus, Reply, ReplyBody, Status, TakenSnapshot};
 use protocol::request::{LogLevel, ReadMode, Request, ViewId};
 use protocol::Index;
@@ -26,6 +27,19 @@ pub struct Written {
     pub created: bool,
     /// The log index that executed it.
     pub revision: Index,
+}
+
+/// A request that was done, and where its time went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explained {
+    /// Of a write: the key is new.
+    pub created: bool,
+    /// Of a write: the log index that executed it; of a read: the applied index that it saw.
+    pub revision: Index,
+    /// None: the node followed another request at the time.
+    pub receipt: Option<Receipt>,
+    /// From the request to its answer, in this process.
+    pub round_trip: Duration,
 }
 
 /// A key's value with its history in three numbers.
@@ -167,6 +181,7 @@ struct Call {
     repeatable: bool,
     only: Option<EndpointId>,
     timeout: Option<Duration>,
+    explain: bool,
 }
 
 /// One page of a scan, owned.
@@ -316,6 +331,19 @@ impl Client {
         })
     }
 
+    /// One write, or one read of a key, with its receipt. Asks the node at `address`, if one is given, and no other.
+    pub fn explain(&mut self, request: Request<'_>, address: Option<&str>) -> Result<Explained, Error> {
+        let only = address.and_then(|address| self.pipeline.endpoint(address));
+        let start = Instant::now();
+        let call = Call { only, explain: true, ..Call::default() };
+        let (done, receipt) = self.call(request, call, |reply| {
+            let receipt = Some(reply.trailer).filter(|trailer| !trailer.is_empty()).map(Receipt::decode);
+            (written(reply), receipt.transpose())
+        })?;
+        let receipt = receipt.map_err(|_| Error::senseless("the receipt cannot be read"))?;
+        Ok(Explained { created: done.created, revision: done.revision, receipt, round_trip: start.elapsed() })
+    }
+
     /// Shows or changes what one node logs; the filter that is in force then.
     pub fn log_level(&mut self, address: &str, wanted: LogLevel<'_>) -> Result<String, Error> {
         let only = self.pipeline.endpoint(address);
@@ -402,8 +430,8 @@ impl Client {
     fn call<T>(&mut self, request: Request<'_>, call: Call, take: impl Fn(&Reply<'_>) -> T) -> Result<T, Error> {
         self.last_token += 1;
         let token = Token(self.last_token);
-        let Call { read_mode, repeatable, only, timeout } = call;
-        self.pipeline.submit(Submission { token, request, read_mode, repeatable, only, timeout });
+        let Call { read_mode, repeatable, only, timeout, explain } = call;
+        self.pipeline.submit(Submission { token, request, read_mode, repeatable, only, timeout, explain });
         let mut end = None;
         while end.is_none() {
             let mut done = |completion: Completion<'_>| {

@@ -73,12 +73,22 @@ pub struct Submission<'a> {
     pub only: Option<EndpointId>,
     /// Instead of the settings' timeout.
     pub timeout: Option<Duration>,
+    /// The reply should carry a receipt ([`protocol::receipt`]).
+    pub explain: bool,
 }
 
 impl<'a> Submission<'a> {
     /// An operation with the defaults.
     pub fn new(token: Token, request: Request<'a>) -> Self {
-        Self { token, request, read_mode: ReadMode::Linearizable, repeatable: false, only: None, timeout: None }
+        Self {
+            token,
+            request,
+            read_mode: ReadMode::Linearizable,
+            repeatable: false,
+            only: None,
+            timeout: None,
+            explain: false,
+        }
     }
 }
 
@@ -114,6 +124,7 @@ pub struct Pipeline {
 struct Operation {
     frame: Vec<u8>,
     read_mode: ReadMode,
+    explain: bool,
 }
 
 /// Largest frame that a server sends: a page or a value; a page carries one item at least.
@@ -155,11 +166,11 @@ impl Pipeline {
     ///
     /// Panics if an operation with this token is under way.
     pub fn submit(&mut self, submission: Submission<'_>) {
-        let Submission { token, request, read_mode, repeatable, only, timeout } = submission;
+        let Submission { token, request, read_mode, repeatable, only, timeout, explain } = submission;
         let mut frame = self.spare.pop().unwrap_or_default();
         frame.clear();
         request.encode(&RequestHeader { read_mode, ..RequestHeader::default() }, &mut frame);
-        assert!(self.operations.insert(token, Operation { frame, read_mode }).is_none(), "tokens are unique");
+        assert!(self.operations.insert(token, Operation { frame, read_mode, explain }).is_none(), "tokens are unique");
         let kind = match request {
             Request::Write(Command::QueryOutcome { .. }) => Kind::Repeatable,
             Request::Write(_) if repeatable => Kind::Repeatable,
@@ -296,9 +307,9 @@ impl Pipeline {
         let link = self.links.get_mut(&connection.endpoint).expect("what is sent goes to an open connection");
         let (frame, _) = frame::split(&operation.frame, FRAME_BYTES_MAX).expect("encoded here").expect("whole");
         let incoming = Request::decode(&frame).expect("encoded here");
-        let read_mode = operation.read_mode;
+        let Operation { read_mode, explain, .. } = *operation;
         let (session, sequence) = number.map(|number| (number.session, number.sequence)).unwrap_or_default();
-        let header = RequestHeader { request, session, sequence, deadline_ms, read_mode, ..RequestHeader::default() };
+        let header = RequestHeader { request, session, sequence, deadline_ms, read_mode, explain };
         link.push(request, |out| incoming.request.encode(&header, out));
     }
 

@@ -17,7 +17,7 @@ pub mod machine;
 #[cfg(feature = "sabotage")]
 pub mod sabotage;
 
-pub use client::{Client, Entry, NodeReport, Scan, ScanItem, ScanOptions, Written};
+pub use client::{Client, Entry, Explained, NodeReport, Scan, ScanItem, ScanOptions, Written};
 pub use driver::{Completion, Pipeline, Settings, Submission};
 pub use error::{Cause, Error, More};
 pub use machine::{EndpointId, Number, Token};
