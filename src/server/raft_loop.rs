@@ -246,7 +246,7 @@ impl RaftLoop {
             }
             effects.warnings.drain(..).for_each(|warning| warn!("{warning}"));
             seen.look_at_append(effects);
-            self.append(now, effects);
+            self.append(effects);
             effects.messages.drain(..).for_each(|envelope| self.peers.send(&envelope));
             for (io_loop, completion) in effects.completions.drain(..) {
                 if !self.peers.trace.keep(io_loop, completion, derives) {
@@ -266,10 +266,10 @@ impl RaftLoop {
     }
 
     /// The append goes to the wal before anything else is done, so that its sync runs beside the rest.
-    fn append(&mut self, now: Time, effects: &mut Effects) {
+    fn append(&mut self, effects: &mut Effects) {
         let Some(append) = effects.append.take() else { return };
         self.peers.trace.handed(&append);
-        self.appends.batch().push(Queued { append, at: now });
+        self.appends.batch().push(Queued { append, at: system::now() });
         self.appends.flush();
     }
 
