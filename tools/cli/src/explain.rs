@@ -1,6 +1,7 @@
 //! explain: one request, and where its time went.
 
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use client::{Client, Explained};
 use protocol::command::Command;
@@ -28,18 +29,20 @@ pub(crate) fn run(client: &mut Client, globals: &Globals, verb: &ExplainVerb) ->
         Request::Get { .. } => None,
         _ => snapshot::leader(&reports),
     };
+    let start = Instant::now();
     let explained = client.explain(request, address.as_deref());
+    let round_trip = start.elapsed();
     let explained = explained.map_err(|error| Report::of(&error, &text::show(&key)))?;
     let did = if explained.created { "created" } else { did };
     output::line(&match globals.output {
-        Output::Json => as_json(did, &key, &explained).to_string(),
-        Output::Text => as_text(did, &key, &explained),
+        Output::Json => as_json(did, &key, &explained, round_trip).to_string(),
+        Output::Text => as_text(did, &key, &explained, round_trip),
     })?;
     Ok(ExitCode::from(exit::DONE))
 }
 
-fn as_text(did: &str, key: &[u8], explained: &Explained) -> String {
-    let total = explained.round_trip.as_micros();
+fn as_text(did: &str, key: &[u8], explained: &Explained, round_trip: Duration) -> String {
+    let total = round_trip.as_micros();
     let head = format!("{did} {} (revision {})", text::show(key), explained.revision);
     let Some(receipt) = &explained.receipt else {
         return format!("{head} in {total} us; no receipt: the node was explaining another request, say it again");
@@ -96,8 +99,8 @@ fn inside(receipt: &Receipt) -> u64 {
     receipt.stages.iter().map(|(_, us)| u64::from(*us)).sum()
 }
 
-fn as_json(did: &str, key: &[u8], explained: &Explained) -> Value {
-    let round_trip = u64::try_from(explained.round_trip.as_micros()).unwrap_or(u64::MAX);
+fn as_json(did: &str, key: &[u8], explained: &Explained, round_trip: Duration) -> Value {
+    let round_trip = u64::try_from(round_trip.as_micros()).unwrap_or(u64::MAX);
     let receipt = explained.receipt.as_ref().map(receipt_as_json);
     json!({
         "ok": true, "did": did, "key": json::from_bytes(key), "revision": explained.revision.0,
@@ -122,8 +125,6 @@ fn receipt_as_json(receipt: &Receipt) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use protocol::{Index, NodeId};
 
     use super::*;
@@ -138,13 +139,13 @@ mod tests {
             closed_by: Some(NodeId(2)),
         };
         let round_trip = Duration::from_micros(1500);
-        let explained = Explained { created: true, revision: Index(12), receipt: Some(receipt), round_trip };
-        let text = as_text("created", b"k", &explained);
+        let explained = Explained { created: true, revision: Index(12), receipt: Some(receipt) };
+        let text = as_text("created", b"k", &explained, round_trip);
         assert!(text.starts_with("created k (revision 12) in 1500 us: 1220 us in node 1, 280 us on the way"), "{text}");
         assert!(text.contains("\nquorum  1204  a majority had it on disk\n"), "{text}");
         assert!(text.contains("\n   2           1204     20   700  closed the quorum\n"), "{text}");
         assert!(text.ends_with("\n   0              -      -     -  no word in time"), "{text}");
         let none = Explained { receipt: None, ..explained };
-        assert!(as_text("created", b"k", &none).contains("in 1500 us; no receipt: "));
+        assert!(as_text("created", b"k", &none, round_trip).contains("in 1500 us; no receipt: "));
     }
 }

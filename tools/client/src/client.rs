@@ -1,7 +1,7 @@
 //! The simple face: one call, one answer.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use protocol::command::{Batch, Command};
 use protocol::receipt::Receipt;
@@ -38,8 +38,6 @@ pub struct Explained {
     pub revision: Index,
     /// None: the node followed another request at the time.
     pub receipt: Option<Receipt>,
-    /// From the request to its answer, in this process.
-    pub round_trip: Duration,
 }
 
 /// A key's value with its history in three numbers.
@@ -334,14 +332,13 @@ impl Client {
     /// One write, or one read of a key, with its receipt. Asks the node at `address`, if one is given, and no other.
     pub fn explain(&mut self, request: Request<'_>, address: Option<&str>) -> Result<Explained, Error> {
         let only = address.and_then(|address| self.pipeline.endpoint(address));
-        let start = Instant::now();
         let call = Call { only, explain: true, ..Call::default() };
         let (done, receipt) = self.call(request, call, |reply| {
             let receipt = Some(reply.trailer).filter(|trailer| !trailer.is_empty()).map(Receipt::decode);
             (written(reply), receipt.transpose())
         })?;
         let receipt = receipt.map_err(|_| Error::senseless("the receipt cannot be read"))?;
-        Ok(Explained { created: done.created, revision: done.revision, receipt, round_trip: start.elapsed() })
+        Ok(Explained { created: done.created, revision: done.revision, receipt })
     }
 
     /// Shows or changes what one node logs; the filter that is in force then.
