@@ -8,7 +8,7 @@
 //!  1  sabotage                           nothing
 //!  1  disk pool mailbox metrics logging  limits, time
 //!  2  raft      protocol time limits
-//!  2  kv        protocol limits
+//!  2  kv        protocol pool limits
 //!  2  wal       protocol disk limits
 //!  2  net       protocol pool limits
 //!  3  replica   raft kv protocol time limits

@@ -21,7 +21,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("metrics", &["limits", "time"]),
     ("logging", &["limits", "time", "exit"]),
     ("raft", &["protocol", "time", "limits"]),
-    ("kv", &["protocol", "limits"]),
+    ("kv", &["protocol", "pool", "limits"]),
     ("wal", &["protocol", "disk", "limits"]),
     ("net", &["protocol", "pool", "limits"]),
     ("replica", &["raft", "kv", "protocol", "time", "limits"]),

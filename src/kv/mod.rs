@@ -157,8 +157,8 @@ impl Store {
         self.keys
     }
 
-    /// Bytes allocated for nodes and versions, those that wait to be freed included; the allocator's own overhead is
-    /// not. A key of 16 bytes with a value of 64 takes 146.7 on average (measured: see `tests::bytes_per_key`).
+    /// Bytes of the blocks of nodes and versions, those that wait to be freed included; the pages that the blocks lie in
+    /// are some percent more. A key of 16 bytes with a value of 64 takes 146.7 on average (measured: see `tests::bytes_per_key`).
     pub fn bytes(&self) -> u64 {
         self.list.bytes() as u64
     }

@@ -1,9 +1,8 @@
-//! The atomics and the allocator that the skip list runs on: the standard library's, or loom's under `cfg(loom)`, so
-//! that the shipped code is what the model checker runs.
+//! The atomics that the skip list runs on: the standard library's, or loom's under `cfg(loom)`, so that the shipped code
+//! is what the model checker runs.
 
 #[cfg(not(loom))]
 mod real {
-    pub(in crate::kv) use std::alloc::{alloc, dealloc};
     pub(in crate::kv) use std::sync::atomic::{fence, AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
     pub(in crate::kv) use std::sync::Arc;
 
@@ -32,7 +31,6 @@ mod real {
 
 #[cfg(loom)]
 mod real {
-    pub(in crate::kv) use loom::alloc::{alloc, dealloc};
     pub(in crate::kv) use loom::sync::atomic::{fence, AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
     pub(in crate::kv) use loom::sync::Arc;
 

@@ -1,17 +1,31 @@
-//! Buffers of a few sizes with a budget in bytes. What is out is counted exactly; a pool that is exhausted says so, and
+//! Memory in levels, each with its exact account: [`Heap`] gives raw blocks of any size, [`Pool`] buffers.
+//!
+//! ```text
+//!  1  Cache   one owner's magazines, two per size class     no atomics, no lock
+//!  2  depot   full magazines change hands for empty ones    one compare-and-swap per magazine
+//!  3  pages   slabs of blocks in spans from the system      a mutex, taken per magazine that the depot has not
+//! ```
+//!
+//! A [`Pool`] has buffers of a few sizes with a budget in bytes. What is out is counted exactly; a pool that is exhausted says so, and
 //! its caller leaves the socket unread.
 //!
 //! A [`BufMut`] has one owner and is written; [`BufMut::freeze`] makes it a [`Buf`], which is shared, sliced and read,
 //! and goes back when its last clone is dropped, on whatever thread that is.
-#![forbid(unsafe_code)]
 
 mod buf;
+mod class;
+mod depot;
+mod heap;
+mod pages;
+mod sync;
+mod system;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 
 pub use buf::{Buf, BufMut};
 use crossbeam_queue::ArrayQueue;
+pub use heap::{block_bytes, Cache, Heap, Levels};
 
 use crate::limits::POOL_CLASS_BYTES;
 
@@ -114,5 +128,9 @@ fn class_for(capacity: usize) -> Option<usize> {
     POOL_CLASS_BYTES.iter().position(|&size| size >= capacity)
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
+mod heap_tests;
+#[cfg(all(test, loom))]
+mod loom_tests;
+#[cfg(all(test, not(loom)))]
 mod tests;

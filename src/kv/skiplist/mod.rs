@@ -16,6 +16,7 @@
 //! and loads each pointer anew, so it cannot reach what it must see as unlinked; and all that it stands on has only
 //! pointers to what was linked when the pin began, or later.
 
+mod blocks;
 mod builder;
 mod list;
 mod node;

@@ -1,6 +1,6 @@
 //! Nodes and versions: their layout in memory and the only ways to touch them.
 //!
-//! A node is one allocation, header, tower and key; a version is one allocation, header and value:
+//! A node is one block, header, tower and key; a version is one block, header and value:
 //!
 //! ```text
 //!  Node     newest 8 | key length 4 | height 1 + 3 | next[0] 8 | ... | next[height - 1] 8 | key
@@ -8,7 +8,8 @@
 //! ```
 //!
 //! With a quarter of the nodes of each level on the next, a tower has 4/3 pointers on average: 16 + 10.7 + 40 = 66.7
-//! bytes for a key with one version, besides the key and the value themselves.
+//! bytes for a key with one version, besides the key and the value themselves. Blocks are multiples of 8 bytes up to 256,
+//! and up to 1/16 larger than what was asked for above (module `pool`).
 //!
 //! **Why a reference stays good.** [`NodeRef`] and [`VersionRef`] point to memory that is not freed during their
 //! lifetime. The first one of a walk is the list's head, made by an `unsafe` call whose caller promises just that: it
@@ -16,12 +17,14 @@
 //! and what is linked at the time of a load was not unlinked before the pin (module `skiplist`, "Freeing"), so it
 //! lives as long as the pin.
 
-use std::alloc::{handle_alloc_error, Layout};
+use std::alloc::Layout;
 use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
 
-use crate::kv::sync::{alloc, dealloc, Alive, AtomicPtr, Ordering};
+use super::blocks::Blocks;
+use crate::kv::sync::{Alive, AtomicPtr, Ordering};
 use crate::kv::Versioned;
+use crate::pool::block_bytes;
 use protocol::Index;
 
 /// A key, and the list of what it was.
@@ -206,9 +209,9 @@ impl<'a> VersionRef<'a> {
         self.header().version == 0
     }
 
-    /// Bytes of its allocation.
+    /// Bytes of its block.
     pub(super) fn bytes(self) -> usize {
-        version_layout(self.header().value_bytes as usize).size()
+        block_bytes(version_layout(self.header().value_bytes as usize).size())
     }
 
     /// The next older version that is still linked. Relaxed is enough: whoever holds this version got it through an
@@ -266,17 +269,21 @@ fn version_layout(value_bytes: usize) -> Layout {
         .expect("a value is far below isize::MAX")
 }
 
-/// Allocates and frees nodes and versions, and counts their bytes. The writer's own.
-#[derive(Default)]
+/// Allocates and frees nodes and versions, and counts their bytes. The writer's own, or that of whoever frees its list.
 pub(super) struct Memory {
+    /// Of the blocks that are taken.
     bytes: usize,
-    /// Under loom nothing is given back before the end, so that a read after free meets its guard and not chaos.
-    #[cfg(loom)]
-    ended: Vec<(NonNull<u8>, Layout)>,
+    blocks: Blocks,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self { bytes: 0, blocks: Blocks::new() }
+    }
 }
 
 impl Memory {
-    /// Bytes asked of the allocator and not given back.
+    /// Bytes of the blocks that are taken and were not given back: what was asked for, rounded up to their classes.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -351,31 +358,16 @@ impl Memory {
     }
 
     fn take(&mut self, layout: Layout) -> NonNull<u8> {
-        self.bytes += layout.size();
-        // SAFETY: the layout has a header in it, so its size is not 0.
-        NonNull::new(unsafe { alloc(layout) }).unwrap_or_else(|| handle_alloc_error(layout))
+        self.bytes += block_bytes(layout.size());
+        self.blocks.take(layout)
     }
 
     /// # Safety
     /// `memory` came from [`Memory::take`] with this layout and is used by nobody.
     unsafe fn give(&mut self, memory: NonNull<u8>, layout: Layout) {
-        self.bytes -= layout.size();
-        #[cfg(loom)]
-        self.ended.push((memory, layout));
-        #[cfg(not(loom))]
+        self.bytes -= block_bytes(layout.size());
         // SAFETY: passed on.
-        unsafe {
-            dealloc(memory.as_ptr(), layout)
-        };
-    }
-}
-
-#[cfg(loom)]
-impl Drop for Memory {
-    fn drop(&mut self) {
-        for (memory, layout) in self.ended.drain(..) {
-            // SAFETY: what `give` took, once.
-            unsafe { dealloc(memory.as_ptr(), layout) };
-        }
+        unsafe { self.blocks.give(memory, layout) };
+        self.blocks.trim(self.bytes);
     }
 }
