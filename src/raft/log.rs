@@ -260,6 +260,11 @@ impl Log {
         self.in_flight.front().map(|append| append.since.max(self.completed))
     }
 
+    /// Bytes of the entries that are in memory.
+    pub(super) fn tail_bytes(&self) -> usize {
+        self.tail_bytes
+    }
+
     /// Bytes of the entries that are not durable; none of them can leave memory.
     pub(super) fn undurable_bytes(&self) -> usize {
         self.unhanded_bytes + self.in_flight.iter().map(|append| append.bytes).sum::<usize>()

@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod election;
+mod held;
 mod log;
 mod progress;
 pub mod quorum;
@@ -32,6 +33,7 @@ use random::Random;
 use rounds::{Forwarded, LogClock, Reads};
 use snapshot::Snapshots;
 
+pub use held::Held;
 pub use ready::{
     Append, AppendSequence, FetchSnapshot, Input, Installed, LogBase, LogRead, LogReadResult, Proposal, ProposeError,
     ReadLog, ReadPurpose, ReadRefused, ReadState, Ready, Recovered, Settings, Stop, TermRun,

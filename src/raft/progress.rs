@@ -81,8 +81,12 @@ impl Window {
         }
     }
 
+    /// Bytes in flight.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Messages in flight.
-    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.messages.len()
     }

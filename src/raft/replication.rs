@@ -10,7 +10,7 @@ use crate::limits;
 use crate::time::Time;
 
 /// Bytes of an entry beside its body.
-const HEADER_BYTES: usize = 64;
+pub(super) const HEADER_BYTES: usize = 64;
 
 impl Raft {
     /// Appends to the log of a leader. Sets log time (C-25) and chain (C-8).

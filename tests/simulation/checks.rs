@@ -6,6 +6,7 @@ use raftkv::disk::VirtualDisk;
 use raftkv::wal::{LogBase, LogReader, ReadResult};
 
 use crate::io_loop::IoLoop;
+use crate::model::Stored;
 use crate::node::{open, Opened};
 use crate::oracle::violated;
 use crate::runs::Summary;
@@ -78,7 +79,7 @@ impl World {
         }
     }
 
-    /// I-13: the state of a node is the one that the committed log makes.
+    /// I-13, I-15, I-16: the state of a node is the one that the committed log makes, each sequence executed once.
     pub fn check_state(&self, id: u32) {
         let process = self.nodes[id as usize].process.as_ref().expect("it runs");
         let mut reader = process.replica.store().reader();
@@ -87,8 +88,12 @@ impl World {
         let mut expected = self.oracle.model.range_at(b"", applied);
         for item in pinned.range(b"", None) {
             let (key, stored) = expected.next().unzip();
-            if key.is_none_or(|key| key != item.key) || stored.is_none_or(|stored| stored.value != item.versioned.value)
-            {
+            let versioned = item.versioned;
+            let same = |stored: &Stored| {
+                let theirs = (versioned.revision.0, versioned.create_revision.0, versioned.version);
+                stored.value == versioned.value && (stored.revision, stored.create_revision, stored.version) == theirs
+            };
+            if key.is_none_or(|key| key != item.key) || !stored.is_some_and(same) {
                 violated("I-13: a snapshot is the state at its index", id, format!("{item:?} at {applied}"));
             }
         }

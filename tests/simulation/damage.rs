@@ -5,6 +5,7 @@
 //! all that is forgotten, and no vote is. Beyond the promise (`--beyond`) any disk may be harmed, but not all are wiped: then
 //! nobody would know that there was a cluster.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use raftkv::disk::VirtualDisk;
@@ -19,6 +20,10 @@ use crate::world::{Event, World};
 pub struct Damage {
     /// Something on it is, or may be, not what was written: it may be refused.
     pub harmed: bool,
+    /// The files that were harmed since a start found them good; snapshots, since ever.
+    files: BTreeSet<String>,
+    /// The newest snapshot was fetched, and none was taken since: the log begins behind it.
+    pub is_covered_once: bool,
     /// A page has gone astray, or will: older bytes that look good may be there, so nothing else goes wrong with this disk.
     astray: bool,
     /// Bytes that the log had written when its last write was harmed: a start takes it for a torn end until there is a Batch
@@ -43,6 +48,25 @@ impl Damage {
     /// Whether it counts as lost.
     pub fn is_harmed(&self) -> bool {
         self.harmed || self.out.is_some()
+    }
+
+    /// Whether a start may say that it cannot believe this disk: one meta file has its twin, one snapshot the one before it
+    /// and the log.
+    pub fn excuses_refusal(&self) -> bool {
+        let harmed = |kind: &str| self.files.iter().filter(|file| file.starts_with(kind)).count();
+        harmed("log-") > 0 || harmed("meta-") > 1 || harmed("snapshot-") > usize::from(!self.is_covered_once)
+    }
+
+    /// A start has believed it: the log is good, and the meta files were made equal.
+    pub fn started(&mut self) {
+        self.files.retain(|file| file.starts_with("snapshot-"));
+    }
+
+    /// Notes a harmed file; snapshots by the name that they will have.
+    fn harm(&mut self, file: &str) {
+        let name = file.strip_suffix(".taking").or(file.strip_suffix(".receiving")).unwrap_or(file);
+        self.files.insert(name.to_owned());
+        self.harmed = true;
     }
 
     pub fn is_off(&self) -> bool {
@@ -79,7 +103,7 @@ impl World {
         }
         let Some(in_last_write) = node.disk.rot(&Path::new(DATA).join(file), offset, seed) else { return };
         raftkv::mark!("simulation: rot");
-        node.damage.harmed = true;
+        node.damage.harm(file);
         if in_last_write && is_log(file) {
             node.damage.uncovered = Some(node.written());
         }
@@ -99,7 +123,9 @@ impl World {
         let node = &mut self.nodes[id as usize];
         if let Some(path) = node.disk.take_astray() {
             raftkv::mark!("simulation: page astray");
-            if path.file_name().is_some_and(|name| is_log(&name.to_string_lossy())) {
+            let file = path.file_name().expect("it is a file's").to_string_lossy().into_owned();
+            node.damage.harm(&file);
+            if is_log(&file) {
                 node.damage.uncovered = Some(node.written());
             }
         } else if node.damage.uncovered.is_some_and(|written| node.written() > written) {

@@ -23,13 +23,24 @@ const HEAD: &str =
 
 /// Why the simulator does not find a bug, and what does.
 const ELSEWHERE: &[(Bug, &str)] = &[
-    (Bug::OneCopyMeta, "the copy is for rot, which is not simulated; `src/wal/tests/meta_rules.rs`"),
+    (Bug::OneCopyMeta, "one file must rot before the next store; `src/wal/tests/meta_rules.rs`"),
     (
         Bug::TornBodyAccepted,
         "a body longer than a sector, torn and not cut before; `t95_torn_tail_each_subset_of_sectors`",
     ),
-    (Bug::DamageIsCut, "rot is not simulated; `t95_damage_below_the_watermark_is_refused`"),
-    (Bug::CompactedToNewest, "rot is not simulated; `c05_a_rotten_newest_snapshot_costs_nothing`"),
+    (Bug::DamageIsCut, "the log must rot where nothing was replaced; `t95_damage_below_the_watermark_is_refused`"),
+    (
+        Bug::CompactedToNewest,
+        "the newest of two snapshots must rot and be read again; `c05_a_rotten_newest_snapshot_costs_nothing`",
+    ),
+    (
+        Bug::ConflictSurvivesInstall,
+        "a deposed leader's tail must reach beyond a snapshot of the others; `t82_snapshot_to_a_lagging_or_conflicting_follower`",
+    ),
+    (
+        Bug::OldTermByCounting,
+        "found by the model check in 15 events; here a leader must come back with a tail that nobody has",
+    ),
     (Bug::ReadByOldRound, "one read per lost leader is wrong; `t69_rounds_of_an_earlier_term_do_not_confirm`"),
     (
         Bug::ReplyByIndexOnly,
@@ -37,12 +48,10 @@ const ELSEWHERE: &[(Bug, &str)] = &[
     ),
     (
         Bug::SecondFormatTaken,
-        "no disk is replaced in the simulator; `c17_a_format_is_taken_only_from_a_current_connection_*`",
+        "a second Format only exists where another rule was broken before; \
+         `c17_a_format_is_taken_only_from_a_current_connection_*`",
     ),
-    (
-        Bug::IncarnationIgnored,
-        "no disk is replaced in the simulator; `a_replaced_disk_is_refused_until_a_membership_change`",
-    ),
+    (Bug::IncarnationIgnored, "a disk must be replaced; `a_replaced_disk_is_refused_until_a_membership_change`"),
     (Bug::NoDedupe, "simulated clients have no sessions yet; `a_copy_gets_the_first_result_at_the_first_revision_*`"),
     (
         Bug::WindowOffByOne,

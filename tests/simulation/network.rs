@@ -16,6 +16,9 @@ pub type NodeNumber = u32;
 /// How long bytes may stay unacknowledged before the kernel gives a connection up.
 const USER_TIMEOUT: Span = Span::secs(2);
 
+/// How much longer a message may take that takes longer than others.
+const STRAGGLER: Span = Span::secs(2);
+
 pub struct Network {
     profile: Profile,
     random: Random,
@@ -169,7 +172,10 @@ impl Network {
     }
 
     fn transmit(&mut self, queue: &mut Queue<Event>, from: NodeNumber, to: NodeNumber, to_life: u32, frame: Vec<u8>) {
-        let delay = Span(20_000 + self.random.around(self.profile.delay.0));
+        let mut delay = Span(20_000 + self.random.around(self.profile.delay.0));
+        if !self.are_healed(from, to) && self.random.chance(self.profile.stragglers) {
+            delay = Span(delay.0 + self.random.below(STRAGGLER.0));
+        }
         let in_order = !self.profile.reorder || self.are_healed(from, to);
         let link = self.links.get_mut(&pair(from, to)).expect("the caller has seen it");
         let mut time = queue.now() + delay;

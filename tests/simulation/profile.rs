@@ -24,6 +24,8 @@ pub struct Profile {
     pub reorder: bool,
     pub loss: u64,
     pub duplicates: u64,
+    /// Of 1,000 messages so many take up to two seconds longer, and hold up those behind them.
+    pub stragglers: u64,
     /// Mean time of one sync.
     pub sync: Span,
     /// A sync takes fifty times as long.
@@ -125,12 +127,12 @@ impl Profile {
             hung_disks: r.chance(300),
             full_disks: r.chance(200),
             drift_ppm: r.pick(&[0, 100, 50_000]),
-            snapshot_log_bytes: r.pick(&[8_000, 15_000, 40_000]),
+            snapshot_log_bytes: r.pick(&[2_000, 8_000, 15_000, 40_000]),
             segment_bytes: r.pick(&[16, 16, 32, 64]) * 1024,
             value_bytes: r.pick(&[10, 100, 100, 1_000]),
             tail_bytes: r.pick(&[2_000, 20_000, 1_000_000]),
             uncommitted_bytes: r.pick(&[3_000, 30_000, 1_000_000]),
-            append_bytes: r.pick(if is_slow { &[20_000, 100_000] } else { &[500, 8_000, 100_000] }),
+            append_bytes: r.pick(if is_slow { &[20_000, 100_000] } else { &[100, 500, 8_000, 100_000] }),
             inflight_messages: r.pick(if is_slow { &[8, 64] } else { &[1, 4, 64] }),
             credits: r.pick(&[8, 64]) as u32,
             patience: Span::millis(r.pick(&[100, 1_000, 5_000])).max(delay.times(16)),
@@ -139,6 +141,7 @@ impl Profile {
             wipes: r.chance(150),
             old_disks: r.chance(200),
             beyond: false,
+            stragglers: r.pick(&[0, 0, 2, 10]),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use protocol::message::{Envelope, Message};
 use protocol::{LogTime, NodeId};
+use raftkv::limits;
 use raftkv::raft;
 use raftkv::replica::Input;
 use raftkv::time::Time;
@@ -15,6 +16,9 @@ use crate::world::World;
 
 /// Log time may run ahead by a tenth of the time elapsed, and is in milliseconds.
 const LOG_TIME_SLACK_MS: u64 = 10;
+
+/// The largest entry of the simulated clients, batches included.
+const ENTRY_BYTES_MAX: usize = 32 * 1024;
 
 /// In one millisecond of virtual time.
 const EVENTS_MAX: u64 = 200_000;
@@ -113,6 +117,27 @@ impl World {
         let writes = self.watch.writes.get(&id).filter(|began| now.since((**began).max(since)) > patience);
         if let Some(began) = writes {
             violated("C-13: nobody leads on a hung disk", id, format!("term {term}, it has hung since {began:?}"));
+        }
+    }
+
+    /// I-21: what waits in memory keeps its bounds, but for one largest entry or message.
+    pub fn check_bounds(&self, id: u32) {
+        let process = self.nodes[id as usize].process.as_ref().expect("it runs");
+        let Some(raft) = process.replica.raft() else { return };
+        let (held, profile) = (raft.held(), &self.profile);
+        let append = profile.append_bytes.max(ENTRY_BYTES_MAX);
+        let is_quiet =
+            raft.last().index == process.replica.store().applied() && raft.durable_index() == raft.last().index;
+        let fetched_max = profile.append_bytes + limits::KEY_BYTES_MAX + limits::VALUE_BYTES_MAX + ENTRY_BYTES_MAX;
+        let bounds = [
+            ("uncommitted bytes", held.uncommitted_bytes, profile.uncommitted_bytes + ENTRY_BYTES_MAX),
+            ("bytes in flight", held.window_bytes, profile.append_bytes * 4 + append),
+            ("messages in flight", held.window_messages, profile.inflight_messages),
+            ("bytes fetched", held.fetched_bytes, fetched_max),
+            ("bytes of a quiet tail", if is_quiet { held.tail_bytes } else { 0 }, profile.tail_bytes + ENTRY_BYTES_MAX),
+        ];
+        if let Some((what, is, bound)) = bounds.into_iter().find(|(_, is, bound)| is > bound) {
+            violated("I-21: every queue has its bound", id, format!("{what}: {is} of {bound}"));
         }
     }
 

@@ -14,6 +14,7 @@ const MILD: &[(&str, u64)] = &[
     ("nodes", 3),
     ("loss", 0),
     ("duplicates", 0),
+    ("stragglers", 0),
     ("reorder", 0),
     ("slow_sync", 0),
     ("drift_ppm", 0),

@@ -1,6 +1,6 @@
 //! Bulk workers in the world: their steps, and the frames between them.
 
-use raftkv::replica::Effects;
+use raftkv::replica::{Effects, Input};
 use raftkv::time::Span;
 
 use crate::bulk::Outcome;
@@ -30,6 +30,7 @@ impl World {
         drop(effects.discarded.take());
         self.bulk_outcomes(id, out);
         if installed {
+            self.nodes[id as usize].damage.is_covered_once = true;
             self.check_state(id);
         }
     }
@@ -73,7 +74,12 @@ impl World {
     fn bulk_outcomes(&mut self, id: u32, out: Vec<Outcome>) {
         for outcome in out {
             match outcome {
-                Outcome::Input(input) => self.input(id, input),
+                Outcome::Input(input) => {
+                    if matches!(input, Input::SnapshotTaken(Ok(_))) {
+                        self.nodes[id as usize].damage.is_covered_once = false;
+                    }
+                    self.input(id, input);
+                }
                 Outcome::Frame { to, fetch, frame } => self.send_transfer(id, to, fetch, frame),
             }
         }

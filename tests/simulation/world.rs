@@ -164,7 +164,8 @@ impl World {
         for client in 0..profile.clients {
             queue.after(Span::millis(random.below(500)), Event::ClientRun { client });
         }
-        queue.after(profile.fault_every, Event::Fault);
+        // The first while the cluster is being formed.
+        queue.after(Span::millis(random.below(600)), Event::Fault);
         queue.after(profile.turmoil, Event::HealQuorum);
         Self {
             nodes: (0..profile.nodes).map(|id| Node::new(&profile, id)).collect(),
@@ -268,9 +269,10 @@ impl World {
                 }
                 return self.queue.after(Span::millis(500), Event::Boot { node: id });
             }
-            Err(error) if error.is_refusal() && node.damage.harmed => return self.refused(id),
+            Err(error) if error.is_refusal() && node.damage.excuses_refusal() => return self.refused(id),
             Err(error) => violated("a node finds its disk as it left it", id, format!("{error:?}")),
         }
+        self.nodes[id as usize].damage.started();
         self.note_written_pages(id);
         let process = self.nodes[id as usize].process.as_ref().expect("just booted");
         let hard_state = process.wal.meta().hard_state;
@@ -415,6 +417,10 @@ impl World {
         }
         self.check_log_time(id, before, after);
         self.check_leadership(id);
+        self.check_bounds(id);
+        if after > before && self.random.chance(STATES_COMPARED) {
+            self.check_state(id);
+        }
         if after > before && self.random.chance(3) {
             self.check_durable(id, after);
         }
@@ -655,6 +661,9 @@ fn brief(message: &Message) -> String {
 
 /// Of 1,000 messages so many are compared with what a power cut would leave.
 const PROMISES_ON_DISK: u64 = 2;
+
+/// After so many of 1,000 steps that committed something, the state of their node is compared with the log.
+const STATES_COMPARED: u64 = 10;
 
 /// What goes wrong now goes wrong at this node.
 pub fn stepping(node: u32) {
