@@ -2,7 +2,7 @@
 
 use std::ptr::NonNull;
 
-use super::node::{Memory, Node, NodeRef, Version};
+use super::node::{Memory, Node, NodeRef, Version, Wanted};
 use crate::kv::fifo::Fifo;
 use crate::kv::sync::{AtomicU64, AtomicUsize, Ordering, LEVELS};
 
@@ -52,12 +52,13 @@ impl List {
         key: &[u8],
         mut passed: impl FnMut(usize, NodeRef<'a>),
     ) -> Option<NodeRef<'a>> {
+        let wanted = Wanted::new(key);
         let mut node = head;
         let mut behind: Option<NodeRef<'a>> = None;
         for level in (0..self.height.load(Ordering::Relaxed)).rev() {
             let mut next = node.next(level);
             // A node that the level above stopped at need not be compared again.
-            while let Some(nearer) = next.filter(|&next| Some(next) != behind && next.key() < key) {
+            while let Some(nearer) = next.filter(|&next| Some(next) != behind && next.is_before(&wanted)) {
                 node = nearer;
                 next = node.next(level);
             }

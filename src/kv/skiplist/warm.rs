@@ -5,7 +5,7 @@
 //! while the next nodes of the others are on their way. The walk that follows finds everything near.
 
 use super::list::List;
-use super::node::NodeRef;
+use super::node::{NodeRef, Wanted};
 use crate::limits;
 
 /// Keys whose ways are fetched together.
@@ -14,7 +14,7 @@ pub(super) const LANES: usize = limits::WARM_KEYS;
 /// One walk, at `node` on `level`, about to look at `next`.
 #[derive(Clone, Copy)]
 struct Lane<'a, 'k> {
-    key: &'k [u8],
+    wanted: Wanted<'k>,
     node: NodeRef<'a>,
     next: Option<NodeRef<'a>>,
     level: usize,
@@ -24,7 +24,7 @@ impl<'a> Lane<'a, '_> {
     /// One step to the right or down. False: it has arrived.
     fn step(&mut self) -> bool {
         match self.next {
-            Some(next) if next.key() < self.key => self.node = next,
+            Some(next) if next.is_before(&self.wanted) => self.node = next,
             next => {
                 if self.level == 0 {
                     next.into_iter().for_each(NodeRef::prefetch_newest);
@@ -43,8 +43,9 @@ impl<'a> Lane<'a, '_> {
 pub(super) fn warm<'a, 'k>(list: &List, head: NodeRef<'a>, mut keys: impl Iterator<Item = &'k [u8]>) {
     let level = list.levels() - 1;
     loop {
-        let mut lanes: [Option<Lane<'a, 'k>>; LANES] =
-            std::array::from_fn(|_| keys.next().map(|key| Lane { key, node: head, next: head.next(level), level }));
+        let mut lanes: [Option<Lane<'a, 'k>>; LANES] = std::array::from_fn(|_| {
+            keys.next().map(|key| Lane { wanted: Wanted::new(key), node: head, next: head.next(level), level })
+        });
         if lanes[1].is_none() {
             return; // nothing to do beside a single walk
         }
