@@ -31,6 +31,9 @@ enum Command {
     /// Measure a cluster under load
     #[command(before_help = BENCH_EXAMPLES)]
     Bench(bench::BenchArgs),
+    /// Draw where a node's processor time goes, under the load that it has now
+    #[command(before_help = FLAMEGRAPH_EXAMPLES)]
+    Flamegraph(bench::flamegraph::FlamegraphArgs),
     /// Take a snapshot of a node's state; look into snapshot files
     #[command(before_help = SNAPSHOT_EXAMPLES, subcommand_required = true, arg_required_else_help = true)]
     Snapshot(SnapshotArgs),
@@ -91,9 +94,17 @@ Examples:
   raftkv bench get -c 8 -d 16        linearizable reads
   raftkv bench update --rate 5000    an open loop: latencies count from when each request was due
   raftkv bench mix --ycsb b -c 64    a mix of reads and updates
+  raftkv bench compare --repeats 5   beside the speed of light, etcd and Redis, all started here
+  raftkv bench sweep get --report sweep.html
+  raftkv bench limits                what this machine can do at all
   raftkv bench storage --dir .       what the disk can do; needs no cluster
   raftkv bench restart               start a server with a million keys, again and again
   raftkv bench snapshot              what a snapshot costs those who write meanwhile";
+
+const FLAMEGRAPH_EXAMPLES: &str = "\
+Examples:
+  raftkv flamegraph                            the leader, for ten seconds, into flamegraph.svg
+  raftkv flamegraph --node 1 --seconds 30 --out follower.svg";
 
 const SNAPSHOT_EXAMPLES: &str = "\
 Examples:
@@ -121,6 +132,7 @@ fn main() -> ExitCode {
             Err(error) => refuse(error.exit_code(), "CONFIG", &error.to_string(), as_json),
         },
         Command::Bench(args) => bench::run(args, &environment(&globals)),
+        Command::Flamegraph(args) => bench::flamegraph::run(&args, &environment(&globals)),
         Command::Snapshot(args) => run_snapshot(&args.verb, &globals),
         Command::Client(command) => cli::run(command, &globals, Line::command()),
     }

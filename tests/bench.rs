@@ -34,8 +34,8 @@ fn every_load_is_answered_and_measured() {
         "mix --ycsb f -c 2",
     ];
     for load in loads {
-        let report = report(&cluster, &format!("{load} --duration 0.5"));
-        assert!(report["completed"].as_u64() > Some(20), "{load}: {report}");
+        let report = report(&cluster, &format!("{load} --duration 1"));
+        assert!(report["completed"].as_u64() > Some(0), "{load}: {report}");
         assert_eq!((&report["ok"], &report["failed"]), (&true.into(), &0.into()), "{load}: {report}");
         let latency = |name: &str| report["latency_us"][name].as_f64().expect("a latency");
         assert!(latency("p50") > 10.0 && latency("p50") <= latency("p99.99"), "{load}: {report}");
@@ -72,4 +72,82 @@ fn a_load_goes_on_at_the_next_leader() {
     wait_for(long, "updates go on elsewhere", || (applied(&cluster) > at_kill + 500).then_some(()));
     child.kill().expect("it runs still");
     child.wait().expect("it has ended");
+}
+
+#[test]
+fn the_speed_of_light_is_measured_without_a_server() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let line = "bench limits --duration 1 --repeats 1 --loads 1x1,4x4 -o json --dir";
+    let output =
+        Command::new(raftkv()).args(line.split(' ')).arg(dir.path()).stdin(Stdio::null()).output().expect("it runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).expect("one object");
+    let limits = report["limits"].as_array().expect("limits");
+    assert!(
+        limits.len() >= 8 && limits.iter().all(|limit| limit["latency_us"]["p50"].as_f64() > Some(0.0)),
+        "{report}"
+    );
+    for load in report["skeleton"].as_array().expect("loads") {
+        assert!(load["completed"].as_u64() > Some(0) && load["failed"] == 0, "{load}");
+        assert!(load["server_cpu_us_per_op"].as_f64() > Some(0.0), "{load}");
+    }
+    assert_eq!(std::fs::read_dir(dir.path()).expect("it is there").count(), 0, "nothing is left behind");
+}
+
+#[test]
+fn a_comparison_takes_turns_and_writes_a_page() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let page = dir.path().join("page.html");
+    let line =
+        "bench compare --against skeleton --loads put:4x4,get:2 --duration 1 --warm-up 0.1 --keys 100 --repeats 2";
+    let output = Command::new(raftkv())
+        .args(line.split(' '))
+        .args(["-o", "json", "--report"])
+        .arg(&page)
+        .arg("--dir")
+        .arg(dir.path().join("files"))
+        .stdin(Stdio::null())
+        .output()
+        .expect("it runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).expect("one object");
+    let (put, get) = (&report["loads"][0], &report["loads"][1]);
+    assert_eq!(put["peers"].as_array().map(Vec::len), Some(2), "{put}");
+    assert_eq!(get["peers"].as_array().map(Vec::len), Some(1), "the skeleton has no store: {get}");
+    assert!(put["ratios"][0]["per_second"]["median"].as_f64() > Some(0.0), "{put}");
+    for peer in put["peers"].as_array().into_iter().flatten().chain(get["peers"].as_array().into_iter().flatten()) {
+        assert_eq!(peer["runs"].as_array().map(Vec::len), Some(2), "{peer}");
+        assert!(peer["completed"].as_u64() > Some(0) && peer["failed"] == 0, "{peer}");
+    }
+    let page = std::fs::read_to_string(page).expect("a page");
+    assert!(page.contains("<svg") && page.contains("skeleton") && !page.contains("NaN"), "{page}");
+    assert!(!dir.path().join("files").exists(), "nothing is left behind");
+}
+
+#[test]
+fn a_sweep_ends_when_the_servers_no_longer_keep_up() {
+    let cluster = Cluster::start("bench-sweep", 1);
+    let report = report(&cluster, "sweep update -c 4 -d 4 --parts 10,20,100000 --duration 1");
+    let steps = report["steps"].as_array().expect("steps");
+    assert_eq!(steps.len(), 3, "{report}");
+    let rates: Vec<f64> = steps.iter().filter_map(|step| step["rate"].as_f64()).collect();
+    assert!(rates.is_sorted(), "{rates:?}");
+    assert!(report["sustained_per_second"].as_f64().is_none_or(|rate| rate <= rates[1]), "{report}");
+}
+
+#[test]
+fn a_peer_that_is_not_installed_is_named_with_its_package() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let output = Command::new(raftkv())
+        .args(["bench", "compare", "--against", "etcd", "--loads", "put:1", "--dir"])
+        .arg(dir.path().join("files"))
+        .env("PATH", dir.path())
+        .stdin(Stdio::null())
+        .output()
+        .expect("it runs");
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        !output.status.success() && words.contains("etcd is not installed") && words.contains("etcd-server"),
+        "{words}"
+    );
 }

@@ -1,5 +1,6 @@
 //! What was typed -> a load.
 
+use std::str::FromStr;
 use std::time::Duration;
 
 use crate::distribution::Spread;
@@ -120,6 +121,24 @@ impl MixArgs {
     }
 }
 
+/// Connections, and requests in flight on each: `64x16`, or `64` for one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Width {
+    pub(crate) connections: u32,
+    pub(crate) depth: u32,
+}
+
+impl FromStr for Width {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (connections, depth) = text.split_once('x').unwrap_or((text, "1"));
+        let number = |text: &str| text.parse().ok().filter(|number| (1..=16_384).contains(number));
+        let width = number(connections).zip(number(depth)).map(|(connections, depth)| Width { connections, depth });
+        width.ok_or_else(|| format!("`{text}` is not connections, or connections x requests in flight, such as 64x16"))
+    }
+}
+
 /// A number above 0.
 pub(crate) fn parse_rate(text: &str) -> Result<f64, String> {
     let rate: f64 = text.parse().map_err(|_| format!("`{text}` is not a number"))?;
@@ -127,7 +146,7 @@ pub(crate) fn parse_rate(text: &str) -> Result<f64, String> {
     usable.then_some(rate).ok_or_else(|| "it must be above 0".to_owned())
 }
 
-fn parse_seconds(text: &str) -> Result<f64, String> {
+pub(crate) fn parse_seconds(text: &str) -> Result<f64, String> {
     let seconds: f64 = text.parse().map_err(|_| format!("`{text}` is not a number of seconds"))?;
     (0.0..=86_400.0).contains(&seconds).then_some(seconds).ok_or_else(|| "it must be from 0 to 86400".to_owned())
 }

@@ -29,6 +29,11 @@ impl Figure {
             _ => format!("{median} [{:.digits$}-{:.digits$}]", self.min, self.max),
         }
     }
+
+    /// The same without leading blanks.
+    pub(crate) fn short(&self, digits: usize) -> String {
+        self.text(digits).trim_start().to_owned()
+    }
 }
 
 #[cfg(test)]

@@ -6,24 +6,34 @@
 )]
 
 mod args;
+mod child;
+mod compare;
 mod dialect;
 mod distribution;
 mod driver;
 mod figure;
+pub mod flamegraph;
+mod html;
+mod limits;
 mod load;
+mod machine;
 mod measured;
+mod peers;
 mod process;
 mod progress;
 mod random;
 mod report;
 pub mod restart;
 mod servers;
+mod skeleton;
 pub mod snapshot;
 
 pub mod storage;
+mod sweep;
 mod workload;
 
 use std::io;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -34,6 +44,7 @@ pub use measured::Measured;
 pub use report::{Report, Run};
 
 use args::{LoadArgs, MixArgs};
+use html::Page;
 use workload::{Kind, Mix};
 
 /// What to measure.
@@ -47,19 +58,48 @@ pub struct BenchArgs {
 #[derive(Subcommand, Clone, Debug)]
 enum Workload {
     /// Create keys, each once
-    Put(LoadArgs),
+    Put(Reported<LoadArgs>),
     /// Replace random keys of a set
-    Update(LoadArgs),
+    Update(Reported<LoadArgs>),
     /// Read random keys of a set, linearizably; the set is written before
-    Get(LoadArgs),
+    Get(Reported<LoadArgs>),
     /// Read and update in a proportion, or as one of YCSB's mixes
-    Mix(MixArgs),
+    Mix(Reported<MixArgs>),
+    /// Compare with others in one run: this store, the speed of light, etcd, Redis; all are started here
+    Compare(Reported<compare::Args>),
+    /// Rising load against latency, until the servers no longer keep up
+    Sweep(Reported<sweep::Args>),
+    /// What this machine can do at all: syncs, round trips, wakes, and the speed of light; needs no server
+    Limits(limits::Args),
     /// Kill a server of its own with many keys, and time its start
     Restart(restart::Args),
     /// Compare the latency of writes with and without a snapshot, on a cluster of its own
     Snapshot(snapshot::Args),
     /// Compare the ways to make appends durable on a disk; needs no server
     Storage(storage::Args),
+    /// One process of the speed of light
+    #[command(hide = true)]
+    SkeletonNode(skeleton::NodeArgs),
+}
+
+/// A measurement that can be shown as a page.
+#[derive(clap::Args, Clone, Debug)]
+struct Reported<A: clap::Args> {
+    #[command(flatten)]
+    args: A,
+    /// Also write the report as a page with plots, for a browser
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+}
+
+impl<A: clap::Args> Reported<A> {
+    /// Writes the page that `fill` makes, if one is wanted.
+    fn write(&self, title: &str, fill: impl FnOnce(Page) -> Page) -> io::Result<()> {
+        match &self.report {
+            Some(path) => fill(Page::new(title, Path::new("."))).write(path),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Whom to load, and how to report; from the command line's common flags.
@@ -85,24 +125,37 @@ fn ended(measured: io::Result<()>) -> ExitCode {
 
 /// Runs a measurement and prints its report.
 pub fn run(args: BenchArgs, environment: &Environment) -> ExitCode {
-    let load = match args.workload {
-        Workload::Put(args) => args.load("put", Mix::only(Kind::Create)),
-        Workload::Update(args) => args.load("update", Mix::only(Kind::Update)),
-        Workload::Get(args) => args.load("get", Mix::only(Kind::Read)),
-        Workload::Mix(args) => args.load(),
-        Workload::Restart(args) => return ended(restart::run(&args, environment.json)),
-        Workload::Snapshot(args) => return ended(snapshot::run(&args, environment.json)),
-        Workload::Storage(args) => return ended(storage::run(&args, environment.json)),
-    };
+    let Environment { endpoints, timeout, json } = environment;
+    match args.workload {
+        Workload::Put(args) => run_load_of(&args, args.args.load("put", Mix::only(Kind::Create)), environment),
+        Workload::Update(args) => run_load_of(&args, args.args.load("update", Mix::only(Kind::Update)), environment),
+        Workload::Get(args) => run_load_of(&args, args.args.load("get", Mix::only(Kind::Read)), environment),
+        Workload::Mix(args) => run_load_of(&args, args.args.load(), environment),
+        Workload::Compare(args) => ended(
+            compare::run(&args.args, *json, *timeout)
+                .and_then(|compared| args.write("raftkv beside others", |page| page.comparison(&compared))),
+        ),
+        Workload::Sweep(args) => ended(
+            sweep::run(&args.args, endpoints, *timeout, *json)
+                .and_then(|swept| args.write("raftkv under rising load", |page| page.sweep(&swept))),
+        ),
+        Workload::Limits(args) => ended(limits::run(&args, *json)),
+        Workload::Restart(args) => ended(restart::run(&args, *json)),
+        Workload::Snapshot(args) => ended(snapshot::run(&args, *json)),
+        Workload::Storage(args) => ended(storage::run(&args, *json)),
+        Workload::SkeletonNode(args) => ended(skeleton::run_node(&args)),
+    }
+}
+
+/// Loads the cluster of the command line.
+fn run_load_of<A: clap::Args>(args: &Reported<A>, load: Load, environment: &Environment) -> ExitCode {
     match load::run(&load, &environment.endpoints, environment.timeout) {
         Ok(report) => {
             print!("{}", if environment.json { report.json() } else { report.text() });
-            if report.completed() > 0 {
-                ExitCode::SUCCESS
-            } else {
-                eprintln!("raftkv: nothing was answered");
-                ExitCode::FAILURE
+            if report.completed() == 0 {
+                return ended(Err(io::Error::other("nothing was answered")));
             }
+            ended(args.write("raftkv under load", |page| page.report(&report)))
         }
         Err(error) => {
             eprintln!(

@@ -150,6 +150,10 @@ pub(crate) fn measure<D: Dialect>(load: &Load, target: &Target, timeout: Duratio
     if let Some(kind) = Kind::ALL.into_iter().find(|kind| load.mix.asks(*kind) && !D::knows(*kind)) {
         return Err(io::Error::new(io::ErrorKind::Unsupported, format!("this server cannot be asked to {kind:?}")));
     }
+    if load.value_bytes.max > D::VALUE_BYTES_MAX {
+        let most = D::VALUE_BYTES_MAX;
+        return Err(io::Error::new(io::ErrorKind::Unsupported, format!("values are of {most} B at most here")));
+    }
     let runs: io::Result<Vec<Run>> =
         (0..load.repeats.max(1)).map(|_| measure_once::<D>(load, target, timeout)).collect();
     Ok(Report { load: load.clone(), runs: runs? })

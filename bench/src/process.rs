@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::Duration;
 
 /// Processes that are watched while a load runs.
@@ -57,6 +59,11 @@ impl Watched {
         let mut pids: Vec<u32> = if inodes.is_empty() { Vec::new() } else { all_pids().collect() };
         pids.retain(|pid| owns(*pid, &inodes));
         Watched::processes(pids)
+    }
+
+    /// Their ids.
+    pub fn pids(&self) -> &[u32] {
+        &self.pids
     }
 
     /// What the system has counted up to now.
@@ -127,6 +134,11 @@ fn device_of(pid: u32) -> Option<(u32, u32)> {
     let files = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
     let mut files = files.filter_map(|file| fs::metadata(file.path()).ok());
     files.find(|file| file.is_file()).map(|file| numbers(file.dev()))
+}
+
+/// The device that a directory is on.
+pub(crate) fn device_of_directory(dir: &Path) -> io::Result<(u32, u32)> {
+    Ok(numbers(fs::metadata(dir)?.dev()))
 }
 
 fn numbers(device: u64) -> (u32, u32) {

@@ -201,6 +201,13 @@ impl Report {
     }
 }
 
+impl Load {
+    /// In a word or two: `put 64x16`.
+    pub(crate) fn shape(&self) -> String {
+        format!("{} {}x{}", self.name, self.connections, self.depth)
+    }
+}
+
 impl std::fmt::Display for Load {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Load { name, connections, depth, rate, key_bytes, value_bytes, repeats, .. } = self;
@@ -225,7 +232,7 @@ pub(crate) fn percentile_name(percentile: f64) -> String {
     }
 }
 
-fn latency_json(latencies: &Histogram<u64>) -> Value {
+pub(crate) fn latency_json(latencies: &Histogram<u64>) -> Value {
     let figures = PERCENTILES.iter().map(|at| (format!("p{at}"), percentile_us(latencies, *at).into()));
     let mut object: Map<String, Value> = figures.collect();
     object.insert("count".to_owned(), latencies.len().into());

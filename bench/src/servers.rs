@@ -2,12 +2,14 @@
 
 use std::fs::File;
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use client::{Client, Settings};
+
+use crate::child::{tied_to_this_process, Children};
 
 /// How long a cluster may take to serve.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -18,7 +20,7 @@ pub struct Servers {
     /// Client and peer address of each node.
     addresses: Vec<(String, String)>,
     flags: Vec<String>,
-    children: Vec<Child>,
+    children: Children,
 }
 
 impl Servers {
@@ -28,14 +30,10 @@ impl Servers {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => std::fs::create_dir_all(dir)?,
         }
-        let held: Vec<TcpListener> =
-            (0..2 * nodes).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<io::Result<_>>()?;
-        let ports: Vec<String> =
-            held.iter().map(|listener| Ok(listener.local_addr()?.to_string())).collect::<io::Result<_>>()?;
-        drop(held);
-        let addresses = ports.chunks(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect();
+        let free: Vec<String> = free_addresses(2 * nodes as usize)?.iter().map(SocketAddr::to_string).collect();
+        let addresses = free.chunks(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect();
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
-        let mut servers = Servers { dir: dir.to_owned(), addresses, flags, children: Vec::new() };
+        let mut servers = Servers { dir: dir.to_owned(), addresses, flags, children: Children::default() };
         for node in 0..nodes as usize {
             let child = servers.spawn(node)?;
             servers.children.push(child);
@@ -62,10 +60,10 @@ impl Servers {
     /// Kills node `node` and starts it again; tells how long it took from exec until it answered a read, linearizable if the
     /// node is alone.
     pub fn restart(&mut self, node: usize) -> io::Result<Duration> {
-        self.children[node].kill()?;
-        self.children[node].wait()?;
+        self.children.kill(node)?;
         let start = Instant::now();
-        self.children[node] = self.spawn(node)?;
+        let child = self.spawn(node)?;
+        self.children.replace(node, child);
         self.wait_until_served()?;
         Ok(start.elapsed())
     }
@@ -74,14 +72,15 @@ impl Servers {
         let member = |(id, (client, peer)): (usize, &(String, String))| format!("{id}={client}/{peer}");
         let peers: Vec<String> = self.addresses.iter().enumerate().map(member).collect();
         let log = File::create(self.dir.join(format!("node-{node}.log")))?;
-        Command::new(std::env::current_exe()?)
+        let mut command = Command::new(std::env::current_exe()?);
+        command
             .args(["serve", "--id", &node.to_string(), "--peers", &peers.join(","), "--data"])
             .arg(self.data(node))
             .args(&self.flags)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
+            .stderr(log);
+        tied_to_this_process(&mut command).spawn()
     }
 
     /// Until a linearizable read is answered.
@@ -94,12 +93,8 @@ impl Servers {
     }
 }
 
-impl Drop for Servers {
-    fn drop(&mut self) {
-        for child in &mut self.children {
-            // It may have ended by itself.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
+/// Addresses of loopback where nobody listens now.
+pub(crate) fn free_addresses(count: usize) -> io::Result<Vec<SocketAddr>> {
+    let held: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<io::Result<_>>()?;
+    held.iter().map(TcpListener::local_addr).collect()
 }

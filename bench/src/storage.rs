@@ -3,13 +3,14 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use hdrhistogram::Histogram;
 use memmap2::MmapRaw;
+
+use crate::machine;
 
 /// Bytes of each file that is written to.
 const FILE_BYTES: u64 = 32 * 1024 * 1024;
@@ -229,34 +230,9 @@ fn bytes_written() -> u64 {
     line.and_then(|number| number.trim().parse().ok()).unwrap_or(0)
 }
 
-/// Kernel, cores, file system.
-fn machine(dir: &Path) -> String {
-    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let file_system = file_system(dir).unwrap_or_else(|_| "unknown".into());
-    format!("Linux {}, {cores} cores, {file_system}", kernel.trim())
-}
-
-fn file_system(dir: &Path) -> io::Result<String> {
-    let dir = File::open(dir)?;
-    // SAFETY: zeroes are a valid value of this plain structure.
-    let mut stat: libc::statfs = unsafe { std::mem::zeroed() };
-    // SAFETY: an open descriptor and a structure that lives over the call.
-    if unsafe { libc::fstatfs(dir.as_raw_fd(), &mut stat) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(match stat.f_type as u64 {
-        0xEF53 => "ext4".into(),
-        0x5846_5342 => "XFS".into(),
-        0x9123_683E => "Btrfs".into(),
-        0x0102_1994 => "tmpfs".into(),
-        0x794C_7630 => "overlayfs".into(),
-        other => format!("file system {other:#x}"),
-    })
-}
-
 fn table(cases: &[Case], args: &Args) -> String {
-    let mut text = format!("{}; {} rounds of {} synced appends\n\n", machine(&args.dir), args.rounds, args.appends);
+    let mut text =
+        format!("{}; {} rounds of {} synced appends\n\n", machine::description(&args.dir), args.rounds, args.appends);
     text +=
         "bytes  way                                    p50 us  rounds' p50      p99 us  p99.9 us  written per sync\n";
     for case in cases {
@@ -294,7 +270,7 @@ fn json(cases: &[Case], args: &Args) -> serde_json::Value {
         })
         .collect();
     serde_json::json!({
-        "machine": machine(&args.dir),
+        "machine": machine::description(&args.dir),
         "rounds": args.rounds,
         "appends_per_round": args.appends,
         "results": results,

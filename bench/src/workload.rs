@@ -182,6 +182,11 @@ impl Generator {
         Generator { source, random: Random::new(seed), value_bytes }
     }
 
+    /// Length of the longest value.
+    pub(crate) fn value_bytes_max(&self) -> u32 {
+        self.value_bytes.max
+    }
+
     /// The next request; none if all were made.
     pub(crate) fn next(&mut self) -> Option<Ask> {
         let (kind, key) = match &mut self.source {
@@ -191,6 +196,8 @@ impl Generator {
                 (Kind::Update, *next - 1)
             }
             Source::Mix { mix, picker, fresh } => match mix.choose(&mut self.random) {
+                // Behind the set another run may have been: such keys are created or replaced.
+                Kind::Create if matches!(fresh, Fresh::Counted(_)) => (Kind::Update, fresh.next()),
                 Kind::Create => (Kind::Create, fresh.next()),
                 kind => (kind, picker.next(&mut self.random, fresh)),
             },

@@ -1,8 +1,15 @@
 //! What a server is asked in: one small state machine for each connection, over bytes. No sockets, no clock.
 
+mod etcd;
+mod http2;
 mod raftkv;
+mod redis;
+pub(crate) mod skeleton;
 
+pub(crate) use etcd::Etcd;
 pub(crate) use raftkv::Raftkv;
+pub(crate) use redis::Redis;
+pub(crate) use skeleton::Skeleton;
 
 use crate::workload::Kind;
 

@@ -113,14 +113,13 @@ impl<'a, D: Dialect> Driver<'a, D> {
         let line = |_| Line { open: None, target: 0, hint: None, is_dirty: false };
         Ok(Self {
             share,
-            generator,
             timer,
             lines: (0..share.connections).map(line).collect(),
             dirty: Vec::new(),
             unread: VecDeque::new(),
             closed: (0..share.connections).map(|line| (0, line)).collect(),
             measured: Measured::default(),
-            value: (0..D::VALUE_BYTES_MAX).map(|at| b'a' + (at % 26) as u8).collect(),
+            value: (0..generator.value_bytes_max().min(D::VALUE_BYTES_MAX)).map(|at| b'a' + (at % 26) as u8).collect(),
             key: Vec::new(),
             began,
             now: 0,
@@ -133,6 +132,7 @@ impl<'a, D: Dialect> Driver<'a, D> {
             swept: 0,
             answered_at: 0,
             completed: 0,
+            generator,
             poll,
         })
     }
@@ -315,7 +315,7 @@ impl<'a, D: Dialect> Driver<'a, D> {
         self.key.clear();
         put_key(&mut self.key, key, self.share.key_bytes);
         let writes = matches!(kind, Kind::Create | Kind::Update);
-        let value = if writes { &self.value[..value_bytes.min(D::VALUE_BYTES_MAX) as usize] } else { &[] };
+        let value = if writes { &self.value[..self.value.len().min(value_bytes as usize)] } else { &[] };
         let slot = connection.slots.take(waiting);
         connection.dialect.ask(slot, &Request { kind, key: &self.key, value, keys }, &mut connection.out);
         self.pending += 1;
