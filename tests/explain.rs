@@ -3,8 +3,12 @@
 
 mod support;
 
+use std::time::Duration;
+
 use serde_json::Value;
-use support::Cluster;
+use support::{wait_for, Cluster};
+
+const LONG: Duration = Duration::from_secs(30);
 
 const WRITE_STAGES: [&str; 7] = ["apply", "decode", "held", "propose", "queue", "quorum", "reply"];
 const READ_STAGES: [&str; 4] = ["decode", "permission", "queue", "reply"];
@@ -26,6 +30,12 @@ fn stages(explained: &Value) -> (Vec<&str>, u64) {
     (names, sum)
 }
 
+/// After which times there was the word of a member, in microseconds.
+fn durable(explained: &Value) -> Vec<u64> {
+    let members = explained["receipt"]["members"].as_array().expect("members");
+    members.iter().filter_map(|member| member["durable_us"].as_u64()).collect()
+}
+
 #[test]
 fn a_write_tells_of_its_stages_and_of_every_member() {
     let cluster = Cluster::start("explain-write", 3);
@@ -43,16 +53,20 @@ fn a_write_tells_of_its_stages_and_of_every_member() {
         let receipt = &explained["receipt"];
         assert_eq!(receipt["node"], leader);
         let members = receipt["members"].as_array().expect("members");
-        let durable: Vec<Option<u64>> = members.iter().map(|member| member["durable_us"].as_u64()).collect();
+        let durable = durable(&explained);
         assert_eq!(members.len(), 3, "{explained}");
-        assert!(durable.iter().all(Option::is_some) && durable.is_sorted(), "in the order of their words: {explained}");
+        assert!(durable.len() >= 2 && durable.is_sorted(), "in the order of their words: {explained}");
         assert_eq!(receipt["closed_by"], members[1]["node"], "the second word of three: {explained}");
-        for member in members {
-            assert!(member["sync_us"].as_u64() > Some(0), "{explained}");
-            assert!(member["sync_us"].as_u64() <= member["durable_us"].as_u64(), "{explained}");
+        for (member, durable_us) in members.iter().zip(&durable) {
+            let sync_us = member["sync_us"].as_u64().expect("a number");
+            assert!(sync_us > 0 && sync_us <= *durable_us, "{explained}");
         }
-        assert!(receipt["stages_us"]["quorum"].as_u64() >= durable[1], "{explained}");
+        assert!(receipt["stages_us"]["quorum"].as_u64() >= Some(durable[1]), "{explained}");
     }
+    // On a busy machine a disk may take longer than the answer waits.
+    wait_for(LONG, "the times of all three", || {
+        (durable(&explain(&cluster, &["update", "new", "w"])).len() == 3).then_some(())
+    });
     let refused = cluster.cli(&["explain", "put", "new", "v"]);
     assert_eq!(refused.status.code(), Some(4), "as put itself");
 }
