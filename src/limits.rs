@@ -294,9 +294,11 @@ pub const RAFT_SILENT_MS: u64 = 3 * RAFT_SLEEP_MS_MAX;
 
 // --- buffers and connections of clients (pool, net) ---
 
-/// Sizes of pool buffers, in bytes: a socket read; a deep pipeline of small requests; in between; one largest request
-/// with room for what follows it.
+/// Sizes of pool buffers, in bytes, a head of 64 included: a socket read; a deep pipeline of small requests; in between; one
+/// largest request with room for what follows it.
 pub const POOL_CLASS_BYTES: [usize; 4] = [16 * 1024, 64 * 1024, 256 * 1024, 1024 * 1024 + 64 * 1024];
+/// Free buffers of each size that a thread keeps while it is busy: 192 KiB, so that the smallest pool serves many threads.
+pub const POOL_KEPT: [usize; 4] = [4, 2, 0, 0];
 
 // --- clients (net/connection.rs, server/io_loop) ---
 

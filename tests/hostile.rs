@@ -383,6 +383,35 @@ fn connections_that_starve_each_other_of_buffers_are_closed() {
     });
 }
 
+/// C-27: clients have used up the pools of both followers, which cannot even read a `get` anymore; what the leader
+/// replicates is not read into those pools, and writes are committed as before.
+#[test]
+fn c27_replication_goes_on_while_the_clients_pools_are_drained() {
+    let flags = ["--pool-bytes", "8MiB"].map(str::to_owned).to_vec();
+    let mut cluster = Cluster::prepare("drained-pools", 3, Setup { flags, ..Setup::default() });
+    cluster.start_all();
+    let leader = cluster.wait_for_leader();
+    let followers: Vec<usize> = (0..3).filter(|&node| node != leader).collect();
+    let drains = followers.iter().flat_map(|&follower| std::iter::repeat_n(cluster.ports.client(follower), 512));
+    let mut begun: Vec<TcpStream> = drains.map(|address| greeted(&address)).collect();
+    begun.iter_mut().for_each(|stream| stream.write_all(&1_000_000_u32.to_le_bytes()[..3]).expect("it is read"));
+    for &follower in &followers {
+        wait_for(LONG, "the pool is used up", || {
+            let got = cluster.cli_at(&cluster.ports.client(follower), &["--timeout", "1s", "get", "k"]);
+            (got.status.code() == Some(5)).then_some(())
+        });
+    }
+    let value = "v".repeat(60_000);
+    for number in 0..20 {
+        let put = ["put", &format!("k{number}"), &value];
+        assert!(cluster.cli_at(&cluster.ports.client(leader), &put).status.success(), "write {number} is committed");
+    }
+    drop(begun);
+    cluster.wait_caught_up();
+    assert_eq!(cluster.leader(), Some(leader), "heartbeats were read");
+    assert!(followers.iter().all(|&follower| cluster.local_export(follower) == cluster.local_export(leader)));
+}
+
 /// One permission stands for all reads of an iteration; each keeps its own deadline (C-26).
 #[test]
 fn c26_a_short_deadline_beside_a_long_one_is_kept() {

@@ -7,7 +7,7 @@ use mio::net::TcpStream;
 use protocol::frame::{self, Frame, FrameError};
 
 use crate::limits::CLIENT_OUT_BYTES_KEPT;
-use crate::pool::{BufMut, Pool};
+use crate::pool::{BufMut, Buffers};
 
 /// A stream with what was received and what is to be sent.
 #[derive(Debug)]
@@ -61,8 +61,8 @@ impl Connection {
     }
 
     /// Reads once. Take all frames after it. `frame_bytes_max` bounds what a buffer is taken for.
-    pub fn fill(&mut self, pool: &Pool, frame_bytes_max: usize) -> io::Result<Filled> {
-        let Some(buffer) = self.incoming.room(pool, frame_bytes_max) else {
+    pub fn fill(&mut self, buffers: &mut Buffers, frame_bytes_max: usize) -> io::Result<Filled> {
+        let Some(buffer) = self.incoming.room(buffers, frame_bytes_max) else {
             return Ok(Filled::NoBuffer);
         };
         loop {
@@ -119,24 +119,28 @@ impl Incoming {
     }
 
     /// Gives the buffer back if all of it was taken.
-    pub fn release(&mut self) {
+    pub fn release(&mut self, buffers: &mut Buffers) {
         if self.untaken().is_empty() {
-            self.buffer = None;
             self.taken = 0;
+            if let Some(buffer) = self.buffer.take() {
+                buffers.give(buffer);
+            }
         }
     }
 
     /// A buffer with room for the rest of the frame that has begun.
-    fn room(&mut self, pool: &Pool, frame_bytes_max: usize) -> Option<&mut BufMut> {
-        self.release();
+    fn room(&mut self, buffers: &mut Buffers, frame_bytes_max: usize) -> Option<&mut BufMut> {
+        self.release(buffers);
         // A wrong length is reported by `next_frame`; here it only must not take a buffer.
         let needed = frame::needed(self.untaken(), frame_bytes_max).unwrap_or(frame::HEADER_BYTES);
         match &mut self.buffer {
             Some(buffer) if buffer.capacity() >= needed => buffer.consume(self.taken),
             _ => {
-                let mut larger = pool.take(needed)?;
+                let mut larger = buffers.take(needed)?;
                 larger.fill(self.untaken());
-                self.buffer = Some(larger);
+                if let Some(smaller) = self.buffer.replace(larger) {
+                    buffers.give(smaller);
+                }
             }
         }
         self.taken = 0;
@@ -164,6 +168,7 @@ mod tests {
     use protocol::RequestId;
 
     use super::*;
+    use crate::pool::Pool;
 
     const FRAME_MAX: usize = 64 * 1024;
 
@@ -175,9 +180,9 @@ mod tests {
         (Connection::new(TcpStream::from_std(accepted)), client)
     }
 
-    fn fill_something(connection: &mut Connection, pool: &Pool) -> Filled {
+    fn fill_something(connection: &mut Connection, buffers: &mut Buffers) -> Filled {
         loop {
-            match connection.fill(pool, FRAME_MAX).expect("read") {
+            match connection.fill(buffers, FRAME_MAX).expect("read") {
                 Filled::Drained => std::thread::yield_now(),
                 Filled::Some | Filled::SomeAndDrained => return Filled::Some,
                 other => return other,
@@ -189,6 +194,7 @@ mod tests {
     fn frames_cut_anywhere_arrive_and_the_buffer_goes_back() {
         let (mut connection, mut client) = pair();
         let pool = Pool::new(1 << 20);
+        let mut buffers = pool.buffers();
         let key = vec![b'k'; 20_000];
         let mut bytes = Vec::new();
         for request in 1..=3 {
@@ -198,42 +204,43 @@ mod tests {
         let mut seen = Vec::new();
         for piece in bytes.chunks(7_777) {
             client.write_all(piece).expect("write");
-            assert_eq!(fill_something(&mut connection, &pool), Filled::Some);
+            assert_eq!(fill_something(&mut connection, &mut buffers), Filled::Some);
             while let Some(frame) = connection.incoming.next_frame(FRAME_MAX).expect("good frames") {
                 let incoming = Request::decode(&frame).expect("a request");
                 assert_eq!(incoming.request, Request::Get { key: &key });
                 seen.push(incoming.header.request.0);
             }
         }
-        connection.incoming.release();
+        connection.incoming.release(&mut buffers);
         assert_eq!(seen, [1, 2, 3]);
         assert_eq!(pool.used(), 0);
         drop(client);
-        assert_eq!(fill_something(&mut connection, &pool), Filled::Closed);
+        assert_eq!(fill_something(&mut connection, &mut buffers), Filled::Closed);
     }
 
     #[test]
     fn a_read_that_leaves_room_has_drained_the_socket() {
         let (mut connection, mut client) = pair();
         let pool = Pool::new(1 << 20);
+        let mut buffers = pool.buffers();
         client.write_all(b"little").expect("write");
         let filled = loop {
-            match connection.fill(&pool, FRAME_MAX).expect("read") {
+            match connection.fill(&mut buffers, FRAME_MAX).expect("read") {
                 Filled::Drained => std::thread::yield_now(),
                 other => break other,
             }
         };
         assert_eq!(filled, Filled::SomeAndDrained);
-        assert_eq!(connection.fill(&pool, FRAME_MAX).expect("read"), Filled::Drained);
+        assert_eq!(connection.fill(&mut buffers, FRAME_MAX).expect("read"), Filled::Drained);
     }
 
     #[test]
     fn without_a_buffer_the_socket_is_left_alone() {
         let (mut connection, mut client) = pair();
         client.write_all(b"something").expect("write");
-        let empty = Pool::new(0);
-        assert_eq!(connection.fill(&empty, FRAME_MAX).expect("no error"), Filled::NoBuffer);
-        assert_eq!(fill_something(&mut connection, &Pool::new(1 << 20)), Filled::Some);
+        let mut empty = Pool::new(0).buffers();
+        assert_eq!(connection.fill(&mut empty, FRAME_MAX).expect("no error"), Filled::NoBuffer);
+        assert_eq!(fill_something(&mut connection, &mut Pool::new(1 << 20).buffers()), Filled::Some);
         assert_eq!(connection.incoming.untaken(), b"something");
     }
 

@@ -2,46 +2,49 @@
 
 use std::fmt;
 use std::ops::{Bound, Deref, RangeBounds};
-use std::sync::Arc;
+use std::ptr::NonNull;
+use std::sync::atomic::{fence, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
-use super::Shared;
-
-/// Memory of a pool; goes back to it when dropped.
-struct Storage {
-    pool: Arc<Shared>,
-    /// Emptied only by `drop`.
-    bytes: Box<[u8]>,
-}
+use super::buffers::{contents_of, Block, Head, HEAD_BYTES};
 
 /// A buffer with one owner, filled from the front. Its contents are `..len`.
 pub struct BufMut {
-    storage: Storage,
+    block: Block,
     len: usize,
 }
 
 /// A part of a buffer that nobody writes any more. Clones and slices share it; it goes back with the last of them.
-#[derive(Clone)]
 pub struct Buf {
-    storage: Arc<Storage>,
+    /// Counts its clones.
+    head: NonNull<Head>,
     start: usize,
     end: usize,
 }
 
+// SAFETY: what is shared is only read, and the count of clones is atomic.
+unsafe impl Send for Buf {}
+// SAFETY: as above.
+unsafe impl Sync for Buf {}
+
 impl BufMut {
-    pub(super) fn new(pool: Arc<Shared>, bytes: Box<[u8]>) -> Self {
-        Self { storage: Storage { pool, bytes }, len: 0 }
+    pub(super) fn new(block: Block) -> Self {
+        Self { block, len: 0 }
+    }
+
+    pub(super) fn into_block(self) -> Block {
+        self.block
     }
 
     /// How much it can hold.
     pub fn capacity(&self) -> usize {
-        self.storage.bytes.len()
+        self.block.contents().len()
     }
 
     /// The unfilled rest. Holds left-overs of earlier use; say with [`BufMut::advance`] how much was written.
     pub fn spare_mut(&mut self) -> &mut [u8] {
-        &mut self.storage.bytes[self.len..]
+        &mut self.block.contents_mut()[self.len..]
     }
 
     /// Counts `written` more bytes of the rest as contents.
@@ -60,13 +63,16 @@ impl BufMut {
 
     /// Forgets the first `count` bytes and moves the others to the front.
     pub fn consume(&mut self, count: usize) {
-        self.storage.bytes.copy_within(count..self.len, 0);
+        self.block.contents_mut().copy_within(count..self.len, 0);
         self.len -= count;
     }
 
     /// Ends writing; the contents become shareable.
     pub fn freeze(self) -> Buf {
-        Buf { start: 0, end: self.len, storage: Arc::new(self.storage) }
+        let head = self.block.into_raw();
+        // SAFETY: the block is ours until the result is; relaxed, since nobody else knows it yet.
+        unsafe { head.as_ref() }.shares.store(1, Ordering::Relaxed);
+        Buf { head, start: 0, end: self.len }
     }
 }
 
@@ -74,7 +80,7 @@ impl Deref for BufMut {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.storage.bytes[..self.len]
+        &self.block.contents()[..self.len]
     }
 }
 
@@ -92,12 +98,32 @@ impl Buf {
             Bound::Unbounded => self.len(),
         };
         assert!(from <= to && to <= self.len(), "a slice lies inside of its buffer");
-        Self { storage: Arc::clone(&self.storage), start: self.start + from, end: self.start + to }
+        let mut slice = self.clone();
+        (slice.start, slice.end) = (self.start + from, self.start + to);
+        slice
     }
 
     /// What of the pool it keeps from being used again: the whole buffer, however small the slice (C-27).
     pub fn pinned(&self) -> usize {
-        self.storage.bytes.len()
+        self.block().len() + HEAD_BYTES
+    }
+
+    fn block(&self) -> &[u8] {
+        // SAFETY: the block is in use as long as one of its clones is, and nobody writes to it anymore.
+        unsafe { contents_of(self.head).as_ref() }
+    }
+
+    fn shares(&self) -> &AtomicUsize {
+        // SAFETY: as above.
+        unsafe { &self.head.as_ref().shares }
+    }
+}
+
+impl Clone for Buf {
+    fn clone(&self) -> Self {
+        // Relaxed: this clone keeps the block meanwhile. A count cannot overflow: a clone is as large as it.
+        self.shares().fetch_add(1, Ordering::Relaxed);
+        Self { head: self.head, start: self.start, end: self.end }
     }
 }
 
@@ -105,7 +131,7 @@ impl Deref for Buf {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.storage.bytes[self.start..self.end]
+        &self.block()[self.start..self.end]
     }
 }
 
@@ -134,8 +160,14 @@ impl fmt::Debug for Buf {
     }
 }
 
-impl Drop for Storage {
+impl Drop for Buf {
     fn drop(&mut self) {
-        self.pool.give_back(std::mem::take(&mut self.bytes));
+        // Release, partner of the acquire below: what this clone read comes before what the next owner writes.
+        if self.shares().fetch_sub(1, Ordering::Release) != 1 {
+            return;
+        }
+        fence(Ordering::Acquire);
+        // SAFETY: this was the last clone, so nobody else uses the block.
+        drop(unsafe { Block::from_raw(self.head) });
     }
 }

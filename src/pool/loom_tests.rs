@@ -14,6 +14,7 @@ use loom::sync::Arc;
 use loom::thread;
 
 use super::depot::{Depot, Magazine};
+use super::returned::{Link, Returned};
 
 /// A class whose magazines hold one block.
 const CLASS: usize = super::class::CLASSES - 1;
@@ -99,4 +100,27 @@ fn a_magazine_that_comes_again_is_owned_by_one() {
         left(depot.empty_for_full(0, magazine))
     };
     model(&[8], [take, take, round]);
+}
+
+/// Two threads push, one takes all, twice: each block is had once, with what its last owner did to it.
+#[test]
+fn what_comes_back_is_taken_once() {
+    loom::model(|| {
+        let returned = Arc::new(Returned::new());
+        let push = |returned: &Returned| {
+            let link = NonNull::from(Box::leak(Box::new(Link::new())));
+            // SAFETY: leaked, and nobody else's; whoever takes it frees it.
+            unsafe { returned.push(link) };
+        };
+        let others = [(); 2].map(|()| {
+            let returned = Arc::clone(&returned);
+            thread::spawn(move || push(&returned))
+        });
+        // SAFETY: taken out of the list, once, where only leaked boxes are put.
+        let take = || returned.take().map(|link| drop(unsafe { Box::from_raw(link.as_ptr()) })).count();
+        let mut taken = take();
+        others.into_iter().for_each(|other| other.join().expect("no panic"));
+        taken += take();
+        assert_eq!(taken, 2);
+    });
 }

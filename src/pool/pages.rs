@@ -14,7 +14,7 @@
 
 use std::ptr::{self, NonNull};
 
-use super::class::{class_bytes, CLASSES, CLASS_BYTES_MAX};
+use super::class::{class_bytes, class_for, CLASSES, CLASS_BYTES_MAX};
 use super::depot::Magazine;
 use super::system::{self, SYSTEM_PAGE_BYTES};
 
@@ -124,18 +124,31 @@ impl Pages {
         self.given
     }
 
+    /// A block of any size. None: the limit is reached, or the system has no more.
+    pub(super) fn take(&mut self, bytes: usize) -> Option<NonNull<u8>> {
+        match bytes <= CLASS_BYTES_MAX {
+            true => self.take_of(class_for(bytes)),
+            false => self.take_large(bytes),
+        }
+    }
+
+    /// # Safety
+    /// The block came from these pages for as many bytes, and nobody uses it.
+    pub(super) unsafe fn give(&mut self, block: NonNull<u8>, bytes: usize) {
+        // SAFETY: passed on.
+        unsafe {
+            match bytes <= CLASS_BYTES_MAX {
+                true => self.give_to(class_for(bytes), block),
+                false => self.give_large(block, bytes),
+            }
+        }
+    }
+
     /// Fills a magazine of `class`; less if the limit is reached or the system has no more.
     pub(super) fn fill(&mut self, class: usize, magazine: &mut Magazine) {
-        while !magazine.is_full() && self.given + class_bytes(class) <= self.limit {
-            let slab = match NonNull::new(self.partial[class]) {
-                Some(slab) => slab,
-                None => match self.new_slab(class) {
-                    Some(slab) => slab,
-                    None => return,
-                },
-            };
-            // SAFETY: what is in the list of `partial` is a slab with a block to give.
-            magazine.push(unsafe { self.take_from(slab) });
+        while !magazine.is_full() {
+            let Some(block) = self.take_of(class) else { return };
+            magazine.push(block);
         }
     }
 
@@ -148,6 +161,15 @@ impl Pages {
             // SAFETY: passed on.
             unsafe { self.give_to(class, block) };
         }
+    }
+
+    fn take_of(&mut self, class: usize) -> Option<NonNull<u8>> {
+        if self.given + class_bytes(class) > self.limit {
+            return None;
+        }
+        let slab = NonNull::new(self.partial[class]).or_else(|| self.new_slab(class))?;
+        // SAFETY: what is in the list of `partial` is a slab with a block to give.
+        Some(unsafe { self.take_from(slab) })
     }
 
     /// A block of more than the largest class.

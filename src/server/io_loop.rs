@@ -31,7 +31,7 @@ use crate::limits;
 use crate::mailbox::{Parking, Receiver, Sender};
 use crate::metrics::{Counter, Measure, Recorder};
 use crate::net::connections::{Connections, Key};
-use crate::pool::Pool;
+use crate::pool::{Buffers, Pool};
 use crate::replica::Completion;
 use crate::time::{Span, Time};
 use clients::Client;
@@ -93,7 +93,7 @@ struct IoLoop {
     counts: Arc<[AtomicUsize]>,
     clients_max: usize,
     reader: Reader,
-    pool: Pool,
+    buffers: Buffers,
     /// The largest frame that a client may send.
     frame_bytes_max: usize,
     clients: Connections<Client>,
@@ -131,7 +131,7 @@ impl IoLoop {
             counts: parts.connections,
             clients_max: parts.clients_max,
             reader: parts.reader,
-            pool: parts.pool,
+            buffers: parts.pool.buffers(),
             frame_bytes_max,
             clients: Connections::default(),
             desk,
@@ -220,6 +220,11 @@ impl IoLoop {
         } else {
             None
         };
+        match timeout {
+            Some(Duration::ZERO) => {}
+            Some(_) => self.buffers.rest(),
+            None => self.buffers.trim(),
+        }
         if let Err(error) = self.poll.poll(events, timeout) {
             if error.kind() != io::ErrorKind::Interrupted {
                 panic!("an io thread cannot poll: {error}");

@@ -147,7 +147,7 @@ impl IoLoop {
                 return;
             }
             let Some(client) = self.clients.get_mut(key) else { return };
-            match client.connection.fill(&self.pool, self.frame_bytes_max) {
+            match client.connection.fill(&mut self.buffers, self.frame_bytes_max) {
                 Ok(Filled::Some) => {}
                 Ok(Filled::SomeAndDrained) => {
                     if self.take_frames(now, key) == Stopped::No {
@@ -178,7 +178,7 @@ impl IoLoop {
     /// The socket is empty: an idle connection holds no buffer, one that has begun a frame must go on.
     fn drained(&mut self, now: Time, key: Key) {
         let Some(client) = self.clients.get_mut(key) else { return };
-        client.connection.incoming.release();
+        client.connection.incoming.release(&mut self.buffers);
         if client.stage == Stage::Greeting {
             return;
         }
@@ -454,6 +454,7 @@ impl IoLoop {
             self.close(key);
         }
         self.acceptable = true;
+        self.buffers.settle();
     }
 }
 
