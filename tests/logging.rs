@@ -256,6 +256,8 @@ fn every_verb(cluster: &Cluster, key: &str, value: &str) {
         (0, &["update", key, value]),
         (0, &["get", key]),
         (0, &["scan", key]),
+        (0, &["explain", "update", key, value]),
+        (0, &["explain", "get", key]),
         (4, &["cas", key, "1", value]),
         (4, &["increment", key]),
         (0, &["batch", &good]),
