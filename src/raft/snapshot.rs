@@ -64,6 +64,9 @@ impl Raft {
     /// and the log may be cut off behind the one before it. One that is not newer than those known is ignored.
     pub fn snapshot_taken(&mut self, end: LogBase, bytes: u64) {
         assert!(end.id.index <= self.applied, "a snapshot holds what was applied");
+        if matches!(&self.role, Role::Leader(leader) if leader.peers.iter().any(|peer| peer.matched < end.id.index)) {
+            crate::mark!("raft: snapshot taken while a follower lags behind it");
+        }
         if self.snapshots.ends.back().is_none_or(|newest| newest.id.index < end.id.index) {
             self.snapshots.note(end, bytes);
         }

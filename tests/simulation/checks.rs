@@ -7,7 +7,7 @@ use raftkv::wal::{LogBase, LogReader, ReadResult};
 
 use crate::io_loop::IoLoop;
 use crate::model::Stored;
-use crate::node::{open, Opened};
+use crate::node::{open, Opened, Process};
 use crate::oracle::violated;
 use crate::runs::Summary;
 use crate::world::World;
@@ -116,6 +116,12 @@ impl World {
     }
 
     fn check_equal(&mut self) {
+        self.check_counters();
+        let able = self.nodes.iter().filter(|node| self.can_run(node.id));
+        let digests: Vec<u32> = able.filter_map(|node| node.process.as_ref()).map(session_digest).collect();
+        if digests.iter().any(|digest| *digest != digests[0]) {
+            violated("equal logs make equal sessions", u32::MAX, format!("{digests:?}"));
+        }
         let all: Vec<(Vec<u8>, u64)> =
             self.oracle.model.all().map(|(key, stored)| (key.clone(), stored.revision)).collect();
         for node in self.nodes.iter().filter(|node| self.can_run(node.id)) {
@@ -164,9 +170,17 @@ impl World {
             summary.read += client.tally.read;
             summary.unknown += client.tally.unknown;
             summary.not_executed += client.tally.not_executed;
+            summary.copies += client.tally.copies;
+            summary.asked_about += client.tally.asked_about;
         }
+        let counters = self.counters();
+        (summary.increments, summary.counters_exact) = (counters.times(), counters.is_exact());
         summary
     }
+}
+
+fn session_digest(process: &Process) -> u32 {
+    process.replica.store().sessions().digest()
 }
 
 /// All entries of a log behind its base, through the code that serves lagging peers.

@@ -1,31 +1,49 @@
-//! Clients: the real client machine, a random workload, and a check of every answer.
+//! Clients: the real client machine, a random workload, and a check of every answer. Some send their requests twice, or to
+//! other nodes as well, behind the machine's back, as a network or a proxy would; some give up early; one may sleep for so
+//! long that its session expires.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use client::machine::{
     Action, ConnectionId, End, EndpointId, Input, Kind, Machine, Number, Own, Settings, Span, Time, Token,
 };
 use protocol::command::Command;
-use protocol::reply::{Page, Reply, ReplyBody, Status, Versioned};
-use protocol::request::{ReadMode, Request, RequestHeader, Scan, ViewId};
+use protocol::reply::{Effect, Reason, Reply, ReplyBody, ReplyHeader, Status};
+use protocol::request::{Request, RequestHeader};
 use protocol::{split, RequestId, SessionId};
-use raftkv::kv::{self, Outcome};
+use raftkv::kv::Fate;
+use raftkv::limits;
 
-use crate::history::Action as Recorded;
+use crate::counters::Counters;
+use crate::history::Action as Asked;
 use crate::io_loop::FRAME_BYTES_MAX;
-use crate::model::Stored;
 use crate::node::client_address;
+use crate::operation::{check_fate, check_write, Ask, Operation, Owed};
 use crate::oracle::{violated, Oracle};
 use crate::profile::Profile;
 use crate::random::Random;
-use crate::recorder;
+use crate::workload::Workload;
+use crate::world::START;
 
 /// What a client wants done on its wires.
 #[derive(Debug)]
 pub enum Wire {
-    Connect { connection: ConnectionId, node: u32 },
-    Disconnect { connection: ConnectionId },
-    Send { connection: ConnectionId, frame: Vec<u8> },
+    Connect {
+        connection: ConnectionId,
+        node: u32,
+    },
+    Disconnect {
+        connection: ConnectionId,
+    },
+    Send {
+        connection: ConnectionId,
+        frame: Vec<u8>,
+    },
+    /// It breaks, and the client sees it then.
+    Break {
+        connection: ConnectionId,
+        seen: Time,
+    },
 }
 
 /// How clients behave now.
@@ -39,24 +57,36 @@ pub enum Mood {
     Done,
 }
 
-/// Keys of a page: few, so that scans take many.
-const PAGE: u32 = 7;
+/// Operations of one client that are under way.
+const UNDER_WAY_MAX: usize = 4;
+/// Requests without a reply: a client that went on sending where nobody reads would find its socket full.
+const UNANSWERED_MAX: u32 = 10;
+/// How long a sleeper sleeps: longer than a session lasts by any clock.
+const SLEEP: Span = Span(limits::SESSION_TTL_MS * 1_400_000);
 
 pub struct Client {
     profile: Profile,
     number: u32,
     machine: Machine,
     random: Random,
+    workload: Workload,
     operations: BTreeMap<Token, Operation>,
     tokens: u64,
     /// Pages to be asked for where their view is.
     next_pages: Vec<(Operation, EndpointId)>,
-    /// On each connection: the last request sent, and how many have had no reply.
+    /// Writes to be asked about.
+    owed: Vec<Owed>,
+    /// Open connections: the last request sent, and how many have had no reply.
     sent: BTreeMap<ConnectionId, (RequestId, u32)>,
+    open: BTreeSet<ConnectionId>,
     next_operation: Time,
+    /// When it falls asleep, with a write under way.
+    sleeps_at: Option<Time>,
+    asleep_until: Time,
     /// When it is to run next; an event of any other moment is stale.
     pub next_run: Time,
     pub tally: Tally,
+    pub counters: Counters,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -65,30 +95,9 @@ pub struct Tally {
     pub read: u64,
     pub unknown: u64,
     pub not_executed: u64,
-}
-
-struct Operation {
-    verb: Verb,
-    key: Vec<u8>,
-    value: Vec<u8>,
-    floor: u64,
-    /// For the second and later pages of a scan.
-    view: Option<ViewId>,
-    /// Its number in the recorded history.
-    recorded: usize,
-    /// It may be executed more than once; whether it was sent.
-    repeatable: bool,
-    sent: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verb {
-    Put,
-    Update,
-    Remove,
-    Get,
-    /// A page; the first opens a view.
-    Scan,
+    pub copies: u64,
+    /// Unknown ends that were settled by asking.
+    pub asked_about: u64,
 }
 
 impl Client {
@@ -98,65 +107,135 @@ impl Client {
         let machine = Machine::new(Settings {
             endpoints: (0..profile.nodes).map(|id| client_address((id + first) % profile.nodes)).collect(),
             follow_redirects: true,
-            sessions: number % 4 != 3, // every fourth goes without
+            sessions: has_sessions(profile, number),
             connect_timeout: Span(500_000_000),
             read_attempt_timeout: Span(700_000_000),
             unreachable_patience: None,
             seed: random.next(),
         });
+        let sleeps = profile.sleeper && number == 0;
+        let awake = profile.turmoil.0.saturating_sub(SLEEP.0);
         Self {
             profile: profile.clone(),
             number,
             machine,
-            random,
+            workload: Workload::new(profile, number, has_sessions(profile, number)),
             operations: BTreeMap::new(),
             tokens: 0,
             next_pages: Vec::new(),
+            owed: Vec::new(),
             sent: BTreeMap::new(),
+            open: BTreeSet::new(),
             next_operation: Time(0),
+            sleeps_at: sleeps.then(|| Time(START.0 + random.between(awake / 8, awake / 2))),
+            asleep_until: Time(0),
             next_run: Time(u64::MAX),
             tally: Tally::default(),
+            counters: Counters::default(),
+            random,
         }
     }
 
     pub fn is_idle(&self) -> bool {
-        self.operations.is_empty() && self.next_pages.is_empty()
+        self.operations.is_empty() && self.next_pages.is_empty() && self.owed.is_empty()
+    }
+
+    /// A process that sleeps sees nothing before this; none = it is awake.
+    pub fn asleep(&self, now: Time) -> Option<Time> {
+        (now < self.asleep_until).then_some(self.asleep_until)
     }
 
     pub fn next_deadline(&self, mood: Mood) -> Option<Time> {
-        let wakes = [self.machine.next_deadline(), (mood != Mood::Done).then_some(self.next_operation)];
+        let asks = mood != Mood::Done || !self.owed.is_empty();
+        let wakes = [self.machine.next_deadline(), asks.then_some(self.next_operation)];
         wakes.into_iter().flatten().min()
     }
 
     /// Time has passed: timers, and perhaps a new operation.
     pub fn run(&mut self, now: Time, oracle: &mut Oracle, mood: Mood, wires: &mut Vec<Wire>) {
         self.machine.step(now, Input::Tick);
-        self.act(None, oracle, wires);
+        self.act(now, None, oracle, wires);
         while let Some((page, endpoint)) = self.next_pages.pop() {
-            self.tokens += 1;
             self.start(now, mood, page, Some(endpoint), oracle);
-            self.act(None, oracle, wires);
+            self.act(now, None, oracle, wires);
         }
-        if mood != Mood::Done && now >= self.next_operation {
+        if now >= self.next_operation {
             let pause = self.random.around(self.profile.think.0);
             self.next_operation = Time(now.0 + 100_000 + pause);
-            // A client that went on sending where nobody reads would find its socket full.
             let unanswered: u32 = self.sent.values().map(|(_, unanswered)| unanswered).sum();
-            if self.operations.len() < 4 && unanswered < 8 {
-                self.submit(now, mood, oracle, wires);
+            if self.operations.len() < UNDER_WAY_MAX && unanswered < UNANSWERED_MAX {
+                self.ask(now, mood, oracle);
+                self.act(now, None, oracle, wires);
             }
         }
+        self.fall_asleep(now, wires);
+    }
+
+    /// A question about a write that is owed, or something new.
+    fn ask(&mut self, now: Time, mood: Mood, oracle: &mut Oracle) {
+        let operation = if let Some(owed) = self.owed.pop() {
+            Operation::new(Ask::Outcome(owed), oracle.floor(), Kind::Repeatable)
+        } else if mood == Mood::Done {
+            return;
+        } else {
+            let action = self.workload.draw();
+            let kind = match action {
+                Asked::Get { .. } | Asked::Page { .. } => Kind::Read,
+                Asked::Update { .. } if self.random.chance(300) => Kind::Repeatable,
+                _ => Kind::Write,
+            };
+            Operation::new(Ask::Keys(action), oracle.floor(), kind)
+        };
+        self.start(now, mood, operation, None, oracle);
+    }
+
+    fn start(
+        &mut self,
+        now: Time,
+        mood: Mood,
+        mut operation: Operation,
+        only: Option<EndpointId>,
+        oracle: &mut Oracle,
+    ) {
+        self.tokens += 1;
+        let (token, kind) = (Token(self.tokens), operation.kind);
+        operation.recorded = operation.action().map(|action| oracle.recorder.asked(self.number, action));
+        let is_about_keys = operation.recorded.is_some();
+        self.operations.insert(token, operation);
+        let patience = if mood == Mood::Patient { 5_000_000_000 } else { self.profile.patience.0 };
+        let mut span = self.random.between(patience / 4, patience);
+        if mood == Mood::Drawn && is_about_keys && self.random.chance(self.profile.abandons) {
+            span = self.random.between(1_000_000, 1_000_000 + 3 * self.profile.delay.0);
+        }
+        if self.sleeps_at.is_some_and(|at| now >= at) {
+            span = 2 * SLEEP.0;
+        }
+        self.machine.step(now, Input::Submit { token, kind, deadline: Time(now.0 + span), only });
+    }
+
+    /// All its connections break, and it does not see it before it wakes.
+    fn fall_asleep(&mut self, now: Time, wires: &mut Vec<Wire>) {
+        let is_retried = |operation: &Operation| operation.number.is_some();
+        if self.sleeps_at.is_none_or(|at| now < at) || !self.operations.values().any(is_retried) {
+            return;
+        }
+        self.sleeps_at = None;
+        self.asleep_until = Time(now.0 + SLEEP.0);
+        let seen = self.asleep_until;
+        wires.extend(self.open.iter().map(|connection| Wire::Break { connection: *connection, seen }));
     }
 
     pub fn connected(&mut self, now: Time, connection: ConnectionId, oracle: &mut Oracle, wires: &mut Vec<Wire>) {
+        self.open.insert(connection);
         self.machine.step(now, Input::Connected(connection));
-        self.act(None, oracle, wires);
+        self.act(now, None, oracle, wires);
     }
 
     pub fn closed(&mut self, now: Time, connection: ConnectionId, oracle: &mut Oracle, wires: &mut Vec<Wire>) {
+        self.open.remove(&connection);
         let sent = self.sent.remove(&connection).map_or(RequestId(0), |(sent, _)| sent);
         self.machine.step(now, Input::Closed { connection, sent, incompatible: false });
-        self.act(None, oracle, wires);
+        self.act(now, None, oracle, wires);
     }
 
     pub fn reply(
@@ -185,47 +264,10 @@ impl Client {
             },
         };
         self.machine.step(now, input);
-        self.act(Some(&reply), oracle, wires);
+        self.act(now, Some(&reply), oracle, wires);
     }
 
-    fn submit(&mut self, now: Time, mood: Mood, oracle: &mut Oracle, wires: &mut Vec<Wire>) {
-        self.tokens += 1;
-        let verb =
-            self.random.pick(&[Verb::Put, Verb::Update, Verb::Update, Verb::Remove, Verb::Get, Verb::Get, Verb::Scan]);
-        let mut value = format!("client {} operation {}", self.number, self.tokens).into_bytes();
-        value.resize(value.len().max(self.profile.value_bytes as usize), b'.');
-        let mut key = format!("key {:03}", self.random.below(self.profile.keys)).into_bytes();
-        if verb == Verb::Scan {
-            key.clear();
-        }
-        let operation = Operation { key, value, floor: oracle.floor(), ..Operation::of(verb) };
-        self.start(now, mood, operation, None, oracle);
-        self.act(None, oracle, wires);
-    }
-
-    fn start(
-        &mut self,
-        now: Time,
-        mood: Mood,
-        mut operation: Operation,
-        only: Option<EndpointId>,
-        oracle: &mut Oracle,
-    ) {
-        let token = Token(self.tokens);
-        let kind = match operation.verb {
-            Verb::Get | Verb::Scan => Kind::Read,
-            Verb::Update if self.random.chance(300) => Kind::Repeatable,
-            _ => Kind::Write,
-        };
-        operation.recorded = oracle.recorder.asked(self.number, operation.action());
-        operation.repeatable = kind == Kind::Repeatable;
-        self.operations.insert(token, operation);
-        let patience = if mood == Mood::Patient { 5_000_000_000 } else { self.profile.patience.0 };
-        let deadline = Time(now.0 + self.random.between(patience / 4, patience));
-        self.machine.step(now, Input::Submit { token, kind, deadline, only });
-    }
-
-    fn act(&mut self, reply: Option<&Reply<'_>>, oracle: &mut Oracle, wires: &mut Vec<Wire>) {
+    fn act(&mut self, now: Time, reply: Option<&Reply<'_>>, oracle: &mut Oracle, wires: &mut Vec<Wire>) {
         while let Some(action) = self.machine.next_action() {
             match action {
                 Action::Connect(connection) => {
@@ -233,206 +275,213 @@ impl Client {
                     wires.push(Wire::Connect { connection, node });
                 }
                 Action::Disconnect(connection) => {
+                    self.open.remove(&connection);
                     self.sent.remove(&connection);
                     wires.push(Wire::Disconnect { connection });
                 }
                 Action::SendOwn { connection, request, own, deadline_ms } => {
-                    let sent = self.sent.entry(connection).or_insert((request, 0));
-                    *sent = (request, sent.1 + 1);
-                    let frame = encode_own(request, own, deadline_ms);
-                    wires.push(Wire::Send { connection, frame });
+                    self.send(connection, request, encode_own(request, own, deadline_ms), wires);
                 }
                 Action::Send { connection, request, token, number, deadline_ms } => {
-                    let sent = self.sent.entry(connection).or_insert((request, 0));
-                    *sent = (request, sent.1 + 1);
-                    let operation = self.operations.get_mut(&token).expect("it is under way");
-                    if std::mem::replace(&mut operation.sent, true) && operation.repeatable {
-                        oracle.recorder.asked_again(operation.recorded);
-                    }
+                    let mut operation = self.operations.remove(&token).expect("it is under way");
+                    self.attempt(&mut operation, number, oracle);
                     let frame = operation.encode(request, number, deadline_ms);
-                    wires.push(Wire::Send { connection, frame });
+                    self.send(connection, request, frame.clone(), wires);
+                    self.copy(connection, request, &mut operation, frame, oracle, wires);
+                    self.operations.insert(token, operation);
                 }
                 Action::Done { token, end } => {
                     let operation = self.operations.remove(&token).expect("each operation ends once");
-                    self.end(&operation, end, reply, oracle);
+                    self.end(operation, end, reply, oracle);
                 }
             }
         }
+        self.close_session(now, wires);
     }
 
-    fn end(&mut self, operation: &Operation, end: End, reply: Option<&Reply<'_>>, oracle: &mut Oracle) {
-        let status = match end {
+    /// What may be executed each time it is sent, is as many operations.
+    fn attempt(&mut self, operation: &mut Operation, number: Option<Number>, oracle: &mut Oracle) {
+        let again = std::mem::replace(&mut operation.sent, true);
+        let renumbered = operation.number.is_some() && operation.number != number && operation.copied;
+        operation.number = number;
+        let (Some(recorded), Some(write)) = (operation.recorded, operation.write()) else { return };
+        if (again && operation.kind == Kind::Repeatable) || renumbered {
+            oracle.recorder.asked_again(recorded);
+            self.counters.unknown(write);
+        }
+    }
+
+    /// Some requests arrive twice, or somewhere else as well.
+    fn copy(
+        &mut self,
+        connection: ConnectionId,
+        request: RequestId,
+        operation: &mut Operation,
+        frame: Vec<u8>,
+        oracle: &mut Oracle,
+        wires: &mut Vec<Wire>,
+    ) {
+        if !self.random.chance(self.profile.copies) {
+            return;
+        }
+        let open: Vec<ConnectionId> = self.open.iter().copied().collect();
+        let elsewhere = !open.is_empty() && self.random.chance(500);
+        let to = if elsewhere { self.random.pick(&open) } else { connection };
+        self.tally.copies += 1;
+        self.send(to, request, frame, wires);
+        let (Some(recorded), Some(write)) = (operation.recorded, operation.write()) else { return };
+        if operation.number.is_none() {
+            oracle.recorder.asked_again(recorded);
+            self.counters.unknown(write);
+        }
+        operation.copied = true;
+    }
+
+    fn send(&mut self, connection: ConnectionId, request: RequestId, frame: Vec<u8>, wires: &mut Vec<Wire>) {
+        let sent = self.sent.entry(connection).or_insert((request, 0));
+        *sent = (request, sent.1 + 1);
+        wires.push(Wire::Send { connection, frame });
+    }
+
+    /// Now and then a session is given up; the next write opens another.
+    fn close_session(&mut self, now: Time, wires: &mut Vec<Wire>) {
+        if !self.operations.is_empty() || now < self.next_operation || !self.random.chance(20) {
+            return;
+        }
+        if let Some((connection, request, session)) = self.machine.close_session() {
+            let header = RequestHeader { request, session, deadline_ms: 1_000, ..RequestHeader::default() };
+            let mut frame = Vec::new();
+            Request::Write(Command::CloseSession).encode(&header, &mut frame);
+            self.send(connection, request, frame, wires);
+        }
+    }
+
+    fn end(&mut self, operation: Operation, end: End, reply: Option<&Reply<'_>>, oracle: &mut Oracle) {
+        let (status, reason) = match end {
             End::Answered { endpoint, .. } => {
                 let reply = reply.expect("an answer comes with its reply");
                 let node = node_at(self.machine.address(endpoint));
-                if let Status::Ok | Status::Created | Status::NotFound | Status::Exists = reply.header.status {
-                    return self.settle(operation, (node, endpoint), reply, oracle);
+                match (reply.header.status, &operation.ask) {
+                    (Status::Ok | Status::Created, _) => {
+                        return self.settle(operation, (node, endpoint), reply, oracle)
+                    }
+                    (Status::NotFound | Status::Exists | Status::ConditionFailed, Ask::Keys(_)) => {
+                        return self.settle(operation, (node, endpoint), reply, oracle);
+                    }
+                    (Status::ViewExpired, Ask::Page { .. }) => return,
+                    (status, _) => (status, reply.header.reason),
                 }
-                if (reply.header.status, operation.view.is_some()) == (Status::ViewExpired, true) {
-                    return;
-                }
-                reply.header.status
             }
-            End::Failed(failure) => failure.status,
+            End::Failed(failure) => (failure.status, failure.reason),
         };
         match status {
             Status::Unknown => self.tally.unknown += 1,
-            Status::NotExecuted | Status::Redirect => {
-                self.tally.not_executed += 1;
-                oracle.recorder.not_executed(operation.recorded);
-                if matches!(operation.verb, Verb::Put | Verb::Update) {
-                    oracle.never(operation.value.clone());
-                }
+            Status::NotExecuted | Status::Redirect => self.tally.not_executed += 1,
+            other => violated("answers make sense", 0, format!("{other:?} for {:?}", operation.action())),
+        }
+        if (status, reason) == (Status::Unknown, Reason::SessionExpired) {
+            raftkv::mark!("simulation: session expired with a retry under way");
+        }
+        match operation.ask {
+            Ask::Outcome(owed) => self.owed.push(owed),
+            _ if operation.write().is_none() || (status != Status::Unknown && !operation.copied) => {
+                deny(&operation, oracle);
             }
-            other => violated("answers make sense", 0, format!("{other:?} for {:?}", operation.verb)),
+            // Its copies count for themselves, and it may be one of them that is executed.
+            _ if status != Status::Unknown && operation.number.is_none() => {
+                oracle.recorder.not_executed(operation.recorded.expect("it is about keys"));
+            }
+            _ => self.lose_sight(&operation),
+        }
+    }
+
+    /// Nobody knows what became of it. If it has a number, that can be asked.
+    fn lose_sight(&mut self, operation: &Operation) {
+        let (Some(write), Some(recorded)) = (operation.write(), operation.recorded) else { return };
+        self.counters.unknown(write);
+        if let Some(number) = operation.number {
+            self.owed.push(Owed { action: write.clone(), recorded, floor: operation.floor, number });
         }
     }
 
     fn settle(
         &mut self,
-        operation: &Operation,
+        operation: Operation,
         (node, endpoint): (u32, EndpointId),
         reply: &Reply<'_>,
         oracle: &mut Oracle,
     ) {
         let index = reply.header.revision.0;
-        let write = !matches!(operation.verb, Verb::Get | Verb::Scan);
-        oracle.answered(node, index, operation.floor, write);
-        oracle.recorder.answered(operation.recorded, reply);
-        match operation.verb {
-            Verb::Get => operation.check_read(node, reply, oracle),
-            Verb::Scan => {
-                if let Some(next) = operation.check_page(node, reply, oracle) {
-                    self.next_pages.push((next, endpoint));
+        if let Ask::Outcome(owed) = &operation.ask {
+            oracle.answered(node, index, operation.floor, true);
+            return self.settle_owed(owed, node, reply, oracle);
+        }
+        let is_write = operation.write().is_some();
+        oracle.answered(node, index, operation.floor, is_write);
+        oracle.recorder.answered(operation.recorded.expect("it is about keys"), reply);
+        match &operation.ask {
+            Ask::Keys(Asked::Get { key }) => {
+                Operation::check_read(key, node, reply, oracle);
+                let revision = if let ReplyBody::Value(found) = &reply.body { found.revision.0 } else { 0 };
+                self.workload.saw(key, revision);
+            }
+            Ask::Keys(write) if is_write => {
+                check_write(write, node, reply, oracle);
+                if reply.header.effect == Effect::Applied {
+                    self.counters.executed(write);
+                    write.keys().into_iter().for_each(|key| self.workload.saw(key, index));
                 }
             }
-            _ => operation.check_write(node, reply, oracle),
+            _ => {
+                let next = operation.check_page(node, reply, oracle);
+                self.next_pages.extend(next.map(|next| (next, endpoint)));
+            }
         }
-        self.tally.executed += u64::from(write);
-        self.tally.read += u64::from(!write);
+        self.tally.executed += u64::from(is_write);
+        self.tally.read += u64::from(!is_write);
+    }
+
+    /// A write of unknown end was asked about.
+    fn settle_owed(&mut self, owed: &Owed, node: u32, reply: &Reply<'_>, oracle: &mut Oracle) {
+        let fate = check_fate(owed, node, reply, oracle);
+        self.tally.asked_about += u64::from(matches!(fate, Fate::Executed(_) | Fate::Never));
+        match fate {
+            Fate::Executed(executed) => {
+                let protocol::reply::Answer { status, reason, effect, revision, .. } = executed.answer();
+                oracle.answered(node, revision.0, owed.floor, true);
+                let header = ReplyHeader { request: RequestId(0), status, reason, effect, revision };
+                let late = Reply { header, leader: None, body: executed.body(), trailer: &[] };
+                // Others were just compared with the log; a search is not to try each of them at every place up to here.
+                if matches!(owed.action, Asked::CompareAndSet { .. } | Asked::Increment { .. } | Asked::Batch(_)) {
+                    oracle.recorder.answered(owed.recorded, &late);
+                }
+                self.counters.settled(&owed.action);
+                if effect == Effect::Applied {
+                    self.counters.executed(&owed.action);
+                }
+            }
+            Fate::Never => {
+                self.counters.settled(&owed.action);
+                oracle.recorder.not_executed(owed.recorded);
+                oracle.never(&owed.action);
+            }
+            Fate::Forgotten | Fate::SessionExpired => {}
+        }
     }
 }
 
-impl Operation {
-    fn of(verb: Verb) -> Self {
-        let (key, value, view) = (Vec::new(), Vec::new(), None);
-        Self { verb, key, value, floor: 0, view, recorded: 0, repeatable: false, sent: false }
-    }
+/// Every fourth client goes without.
+fn has_sessions(profile: &Profile, number: u32) -> bool {
+    profile.increments || number % 4 != 3
+}
 
-    /// As the checkers know it.
-    fn action(&self) -> Recorded {
-        match self.verb {
-            Verb::Get => Recorded::Get { key: self.key[..].into() },
-            Verb::Scan => {
-                // A later page shows the revision of its view, which is its floor.
-                let view = self.view.map(|_| self.floor);
-                Recorded::Page { from: self.key[..].into(), limit: PAGE as usize, view }
-            }
-            _ => recorder::action(&self.command()).expect("it is about keys"),
-        }
+/// It was not executed and never will be.
+fn deny(operation: &Operation, oracle: &mut Oracle) {
+    if let Some(recorded) = operation.recorded {
+        oracle.recorder.not_executed(recorded);
     }
-
-    fn command(&self) -> Command<'_> {
-        let (key, value) = (&self.key[..], &self.value[..]);
-        match self.verb {
-            Verb::Put => Command::Put { key, value },
-            Verb::Update => Command::Update { key, value },
-            Verb::Remove => Command::Remove { key },
-            Verb::Get | Verb::Scan => unreachable!("a read is no command"),
-        }
-    }
-
-    fn encode(&self, request: RequestId, number: Option<Number>, deadline_ms: u32) -> Vec<u8> {
-        let (session, sequence) = number.map(|number| (number.session, number.sequence)).unwrap_or_default();
-        let header = RequestHeader {
-            request,
-            session,
-            sequence,
-            deadline_ms,
-            read_mode: ReadMode::Linearizable,
-            ..RequestHeader::default()
-        };
-        let mut frame = Vec::new();
-        match self.verb {
-            Verb::Get => Request::Get { key: &self.key }.encode(&header, &mut frame),
-            Verb::Scan => {
-                let Operation { view, key: from, .. } = self;
-                let scan = Scan { view: *view, from, to: b"", limit: PAGE, keys_only: false, count_only: false };
-                Request::Scan(scan).encode(&header, &mut frame);
-            }
-            _ => Request::Write(self.command()).encode(&header, &mut frame),
-        }
-        frame
-    }
-
-    /// The entry at the answered revision is this very command, and its outcome is the answered one.
-    fn check_write(&self, node: u32, reply: &Reply<'_>, oracle: &Oracle) {
-        let index = reply.header.revision.0;
-        let mut body = Vec::new();
-        self.command().encode(&mut body);
-        if oracle.committed(index).body != body {
-            violated("an answered write is the entry at its revision", node, format!("revision {index}"));
-        }
-        let Some(kv::Reply::Executed(executed)) = oracle.model.reply(index) else {
-            violated("an answered write is a command", node, format!("revision {index}"));
-        };
-        let expected = match executed.outcome {
-            Outcome::Created => Status::Created,
-            Outcome::Updated | Outcome::Removed => Status::Ok,
-            Outcome::Exists => Status::Exists,
-            Outcome::NotFound => Status::NotFound,
-            other => violated("outcomes follow from the log", node, format!("{other:?} at {index}")),
-        };
-        if reply.header.status != expected {
-            violated(
-                "outcomes follow from the log",
-                node,
-                format!("{:?} at {index}, not {expected:?}", reply.header.status),
-            );
-        }
-    }
-
-    /// The value is the one that the committed log gives at the answered revision.
-    fn check_read(&self, node: u32, reply: &Reply<'_>, oracle: &Oracle) {
-        let expected = oracle.model.at(&self.key, reply.header.revision.0);
-        let same = match (&reply.body, expected) {
-            (ReplyBody::Value(found), Some(stored)) => is_same(found, stored),
-            (ReplyBody::Empty, None) => reply.header.status == Status::NotFound,
-            _ => false,
-        };
-        if !same {
-            violated("reads show the committed state", node, format!("{reply:?}, expected {expected:?}"));
-        }
-    }
-
-    /// A page is a part of the committed state at its view's revision, without a gap. Returns what asks for the next.
-    fn check_page(&self, node: u32, reply: &Reply<'_>, oracle: &Oracle) -> Option<Operation> {
-        let revision = reply.header.revision;
-        let ReplyBody::Page(Page { view, items, resume, .. }) = &reply.body else {
-            violated("a scan is answered with a page", node, format!("{reply:?}"));
-        };
-        let mut expected = oracle.model.range_at(&self.key, revision.0);
-        for item in items {
-            let (key, stored) = expected.next().unzip();
-            if key.is_none_or(|key| key != item.key) || stored.is_none_or(|stored| !is_same(&item.versioned, stored)) {
-                violated(
-                    "C-21: a page shows its view",
-                    node,
-                    format!("{item:?}, expected {key:?} {stored:?} at {revision}"),
-                );
-            }
-        }
-        let next = expected.next().map(|(key, _)| key.clone());
-        if next.as_deref().unwrap_or(&[]) != *resume || view.is_some() != next.is_some() {
-            violated(
-                "C-21: pages follow each other",
-                node,
-                format!("resume at {resume:?}, expected {next:?} at {revision}"),
-            );
-        }
-        let (view, key) = view.zip(next)?;
-        // Its answer is about the view's moment, not about the moment it is asked.
-        Some(Operation { key, floor: revision.0, view: Some(view), ..Operation::of(Verb::Scan) })
+    if let Some(write) = operation.write() {
+        oracle.never(write);
     }
 }
 
@@ -445,11 +494,6 @@ fn encode_own(request: RequestId, own: Own, deadline_ms: u32) -> Vec<u8> {
     let header = RequestHeader { request, session, deadline_ms, ..RequestHeader::default() };
     Request::Write(command).encode(&header, &mut frame);
     frame
-}
-
-fn is_same(found: &Versioned<'_>, stored: &Stored) -> bool {
-    let numbers = (found.revision.0, found.create_revision.0, found.version);
-    found.value == stored.value && numbers == (stored.revision, stored.create_revision, stored.version)
 }
 
 fn node_at(address: &str) -> u32 {

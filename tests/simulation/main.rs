@@ -17,6 +17,7 @@ mod bulk;
 mod by_index;
 mod checks;
 mod clients;
+mod counters;
 mod damage;
 #[path = "../linearizability/history.rs"]
 #[allow(dead_code, reason = "histories of other systems have more kinds of operations")]
@@ -28,6 +29,7 @@ mod needed;
 mod nemesis;
 mod network;
 mod node;
+mod operation;
 mod oracle;
 mod phases;
 mod profile;
@@ -45,6 +47,7 @@ mod transfers;
 #[path = "../linearizability/wgl.rs"]
 mod wgl;
 mod wires;
+mod workload;
 mod world;
 
 use std::sync::OnceLock;
@@ -71,7 +74,8 @@ fn seeds() {
     let first = number("RAFTKV_SEED");
     let count = number("RAFTKV_SEEDS").unwrap_or(if first.is_some() { 1 } else { SEEDS });
     let first = first.unwrap_or(0);
-    let totals = run_all(Plan { first, seeds: Some(count), end: None, jobs: 2, profile: Profile::short });
+    let totals =
+        run_all(Plan { first, seeds: Some(count), end: None, increments: None, jobs: 2, profile: Profile::short });
     println!("{totals}");
     assert!(totals.gaps().is_empty(), "{:?}", totals.gaps());
     let failures = totals.failures;
@@ -83,10 +87,20 @@ fn beyond_the_promise_no_answer_is_wrong() {
     let count = number("RAFTKV_SEEDS").unwrap_or(SEEDS / 3);
     let first = number("RAFTKV_SEED").unwrap_or(0);
     let profile = Profile::short_beyond;
-    let totals = run_all(Plan { first, seeds: Some(count), end: None, jobs: 2, profile });
+    let totals = run_all(Plan { first, seeds: Some(count), end: None, increments: None, jobs: 2, profile });
     println!("{totals}");
     let failures = totals.failures;
     assert!(failures.is_empty(), "{} of {count} seeds failed; the first: {}", failures.len(), failures[0]);
+}
+
+/// Copied, sent elsewhere, given up and asked about: in the end each counter is the sum of its increments.
+#[test]
+fn every_increment_counts_once() {
+    let plan =
+        Plan { first: 0, seeds: None, end: None, increments: Some(4_000), jobs: 2, profile: Profile::short_counting };
+    let totals = run_all(plan);
+    println!("{totals}");
+    assert!(totals.failures.is_empty(), "the first: {}", totals.failures[0]);
 }
 
 #[test]

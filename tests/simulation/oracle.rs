@@ -9,6 +9,7 @@ use protocol::message::{Envelope, Message};
 use protocol::{Entry, Incarnation, Index, NodeId};
 use raftkv::raft::{self, Raft};
 
+use crate::history::Action;
 use crate::model::Model;
 use crate::promises::persisted_up_to;
 use crate::recorder::{executed, Recorder};
@@ -321,9 +322,15 @@ impl Oracle {
         self.answered = self.answered.max(index);
     }
 
-    /// A client was told that the write of this value was not executed and never will be.
-    pub fn never(&mut self, value: Vec<u8>) {
-        self.never.push(value);
+    /// A client was told that this write was not executed and never will be. It shows by its values.
+    pub fn never(&mut self, write: &Action) {
+        match write {
+            Action::Put { value, .. } | Action::Update { value, .. } | Action::CompareAndSet { value, .. } => {
+                self.never.push(value.to_vec());
+            }
+            Action::Batch(writes) => writes.iter().for_each(|write| self.never(write)),
+            _ => {}
+        }
     }
 
     /// At the end: what was said never to be executed was not.

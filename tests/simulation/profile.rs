@@ -61,7 +61,18 @@ pub struct Profile {
     pub credits: u32,
     /// Longest time a client waits for an operation.
     pub patience: Span,
+    /// Requests that are sent twice, or to another node as well.
+    pub copies: u64,
+    /// Operations that are given up about as soon as they are sent.
+    pub abandons: u64,
+    /// One client sleeps until its session has expired.
+    pub sleeper: bool,
+    /// Most operations are increments, all in sessions, and every unknown end is asked about.
+    pub increments: bool,
 }
+
+/// A seed in which a client sleeps takes so much longer.
+const SLEEPER: Span = Span::secs(480);
 
 impl Profile {
     /// The same in a tenth of the time: for the tests of every build.
@@ -75,9 +86,11 @@ impl Profile {
 
     fn shortened(self) -> Self {
         let tenth = |span: Span| Span(span.0 / 10);
+        let awake = if self.sleeper { Span(self.turmoil.0 - SLEEPER.0) } else { self.turmoil };
         Self {
             is_short: true,
-            turmoil: tenth(self.turmoil),
+            sleeper: false,
+            turmoil: tenth(awake),
             think: Span(self.think.0 / 4),
             fault_every: Span(self.fault_every.0 / 3),
             ..self
@@ -92,15 +105,27 @@ impl Profile {
         Self { beyond: true, rot, misdirected, wipes, old_disks, ..Self::draw(seed) }
     }
 
+    /// The same with clients that count: each request in a session, about one in five copied and one in five given up.
+    pub fn counting(seed: u64) -> Self {
+        Self { increments: true, sleeper: false, copies: 200, abandons: 200, ..Self::draw(seed) }
+    }
+
+    #[cfg(test)]
+    pub fn short_counting(seed: u64) -> Self {
+        Self::counting(seed).shortened()
+    }
+
     pub fn draw(seed: u64) -> Self {
         let mut random = Random::of(seed, "profile");
         let r = &mut random;
         let lossy = r.chance(300);
         let (clients, turmoil) = (r.between(2, 8), Span::secs(r.pick(&[120, 130, 160])));
+        let sleeper = r.chance(15);
+        let turmoil = if sleeper { turmoil + SLEEPER } else { turmoil };
         let delay = Span::micros(r.pick(&[100, 1_000, 5_000, 40_000]));
         // One small message per round trip would be all that a slow network carries.
         let is_slow = delay >= Span::millis(5);
-        let think = Span(turmoil.0 * clients / r.between(4_000, 8_000));
+        let think = Span(turmoil.0 * clients / r.between(5_000, 9_000));
         Self {
             seed,
             is_short: false,
@@ -115,9 +140,9 @@ impl Profile {
             duplicates: if lossy { r.pick(&[0, 50, 300]) } else { 0 },
             sync: Span::micros(r.pick(&[50, 500, 5_000])),
             slow_sync: r.pick(&[0, 0, 20]),
-            fault_every: Span::millis(r.pick(&[700, 2_000, 5_000])),
+            fault_every: Span::millis(r.pick(&[500, 1_500, 3_500])),
             kills: r.chance(800),
-            power_cuts: r.chance(930),
+            power_cuts: r.chance(980),
             all_at_once: r.chance(400),
             partitions: r.chance(900),
             pauses: r.chance(400),
@@ -142,6 +167,10 @@ impl Profile {
             old_disks: r.chance(200),
             beyond: false,
             stragglers: r.pick(&[0, 0, 2, 10]),
+            copies: r.pick(&[0, 200, 200]),
+            abandons: r.pick(&[0, 0, 200]),
+            sleeper,
+            increments: false,
         }
     }
 }

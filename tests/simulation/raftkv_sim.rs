@@ -10,6 +10,7 @@ mod bulk;
 mod by_index;
 mod checks;
 mod clients;
+mod counters;
 mod damage;
 #[path = "../linearizability/history.rs"]
 #[allow(dead_code, reason = "histories of other systems have more kinds of operations")]
@@ -23,6 +24,7 @@ mod needed;
 mod nemesis;
 mod network;
 mod node;
+mod operation;
 mod oracle;
 mod phases;
 mod profile;
@@ -39,6 +41,7 @@ mod transfers;
 #[path = "../linearizability/wgl.rs"]
 mod wgl;
 mod wires;
+mod workload;
 mod world;
 
 use std::process::ExitCode;
@@ -64,6 +67,9 @@ struct Args {
     /// Run seeds for so many minutes.
     #[arg(long, conflicts_with = "seeds")]
     minutes: Option<u64>,
+    /// Run seeds whose clients count, until so many increments were executed; with --seed and 1 only that one.
+    #[arg(long, conflicts_with_all = ["seeds", "minutes", "short"])]
+    increments: Option<u64>,
     /// Threads, each with seeds of its own.
     #[arg(long, default_value_t = 1)]
     jobs: u64,
@@ -114,6 +120,7 @@ fn main() -> ExitCode {
     let args = Args::parse();
     VERBOSE.store(args.verbose, Ordering::Relaxed);
     let profile = match (args.short, args.beyond) {
+        _ if args.increments.is_some() => Profile::counting,
         (true, false) => Profile::short,
         (true, true) => Profile::short_beyond,
         (false, true) => Profile::beyond,
@@ -132,12 +139,13 @@ fn main() -> ExitCode {
     if args.shrink {
         return shrink_seed(profile(first), bug_name(&args));
     }
-    if args.seeds.is_none() && args.minutes.is_none() {
+    if args.seeds.is_none() && args.minutes.is_none() && args.increments.is_none_or(|count| count == 1) {
         return one(profile(first));
     }
     println!("seeds from {first}");
     let end = args.minutes.map(|minutes| Instant::now() + Duration::from_secs(minutes * 60));
-    let totals = run_all(Plan { first, seeds: args.seeds, end, jobs: args.jobs.max(1), profile });
+    let totals =
+        run_all(Plan { first, seeds: args.seeds, end, increments: args.increments, jobs: args.jobs.max(1), profile });
     print!("{totals}");
     let gaps = totals.gaps();
     gaps.iter().for_each(|gap| println!("SIM GAP {gap}"));

@@ -30,6 +30,7 @@ const LONG_RUN: u64 = 1_000;
 const MARKS: &[&str] = &[
     "raft: committed by the others before the own sync",
     "raft: overwritten while a sync was under way",
+    "raft: snapshot taken while a follower lags behind it",
     "raft: stepped down because the disk hangs",
     "simulation: damage refused",
     "simulation: disk replaced",
@@ -42,6 +43,7 @@ const MARKS: &[&str] = &[
     "simulation: power lost while the log was written",
     "simulation: promise compared with the disk",
     "simulation: rot found by a read",
+    "simulation: session expired with a retry under way",
     "simulation: snapshot fetched",
     "simulation: snapshot taken",
     "simulation: sync failed",
@@ -51,6 +53,9 @@ const MARKS: &[&str] = &[
     "wal: segment rolled",
     "wal: torn end cut",
 ];
+
+/// The sum that counts increments.
+const INCREMENTS: &str = "increments executed";
 
 /// What a finished run amounts to.
 #[derive(Clone, Debug, Default)]
@@ -65,6 +70,14 @@ pub struct Summary {
     pub read: u64,
     pub unknown: u64,
     pub not_executed: u64,
+    /// Requests that were sent once more.
+    pub copies: u64,
+    /// Writes of unknown end whose end was found out by asking.
+    pub asked_about: u64,
+    /// Increments that were executed, as far as clients know.
+    pub increments: u64,
+    /// Of no increment it is unknown whether it was executed.
+    pub counters_exact: bool,
     pub leader_changes: u64,
     pub unsynced_lost: bool,
     pub overwritten: u64,
@@ -106,7 +119,7 @@ impl Summary {
         ]
     }
 
-    fn sums(&self) -> [(&'static str, u64); 8] {
+    fn sums(&self) -> [(&'static str, u64); 12] {
         [
             ("events", self.events),
             ("simulated seconds", self.simulated.as_millis() / 1_000),
@@ -116,6 +129,10 @@ impl Summary {
             ("writes unknown", self.unknown),
             ("not executed", self.not_executed),
             ("leader changes", self.leader_changes),
+            ("requests copied", self.copies),
+            ("unknown ends found out by asking", self.asked_about),
+            (INCREMENTS, self.increments),
+            ("seeds whose counters are exact", self.counters_exact.into()),
         ]
     }
 }
@@ -131,8 +148,10 @@ pub fn run_scheduled(
     schedule: Option<Vec<ScheduledFault>>,
 ) -> (Result<Summary, String>, Vec<ScheduledFault>) {
     drop(take_recorded());
-    let beyond = if profile.beyond { " --beyond" } else { "" };
-    let replay = format!("--seed {}{beyond}{}", profile.seed, if profile.is_short { " --short" } else { "" });
+    let options =
+        [(profile.beyond, " --beyond"), (profile.is_short, " --short"), (profile.increments, " --increments 1")];
+    let options: String = options.into_iter().filter(|(on, _)| *on).map(|(_, option)| option).collect();
+    let replay = format!("--seed {}{options}", profile.seed);
     let seed = profile.seed;
     drop(raftkv::marks::take());
     quiet_panics();
@@ -168,6 +187,8 @@ pub struct Plan {
     pub seeds: Option<u64>,
     /// No more once it has come.
     pub end: Option<Instant>,
+    /// No more once so many increments were executed.
+    pub increments: Option<u64>,
     /// Threads; each has a range of seeds of its own.
     pub jobs: u64,
     pub profile: fn(u64) -> Profile,
@@ -182,7 +203,11 @@ pub fn run_all(plan: Plan) -> Totals {
         let threads: Vec<_> = (0..plan.jobs)
             .map(|job| {
                 let mine = plan.seeds.map_or(share, |seeds| share.min(seeds.saturating_sub(job * share)));
-                let more = move |done| done < mine && plan.end.is_none_or(|end| Instant::now() < end);
+                let enough = plan.increments.map_or(u64::MAX, |increments| increments.div_ceil(plan.jobs));
+                let more = move |totals: &Totals| {
+                    let is_time = plan.end.is_none_or(|end| Instant::now() < end);
+                    totals.seeds < mine && is_time && totals.sums.get(INCREMENTS).is_none_or(|sum| *sum < enough)
+                };
                 scope.spawn(move || run_seeds(plan.first.wrapping_add(job * share), plan.profile, more))
             })
             .collect();
@@ -194,9 +219,9 @@ pub fn run_all(plan: Plan) -> Totals {
     totals
 }
 
-fn run_seeds(first: u64, profile: fn(u64) -> Profile, more: impl Fn(u64) -> bool) -> Totals {
+fn run_seeds(first: u64, profile: fn(u64) -> Profile, more: impl Fn(&Totals) -> bool) -> Totals {
     let mut totals = Totals::default();
-    while more(totals.seeds) {
+    while more(&totals) {
         let seed = first + totals.seeds;
         let mut result = run(profile(seed));
         if let (Ok(summary), 0) = (&result, totals.seeds % TWICE_EVERY) {

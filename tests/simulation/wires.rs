@@ -41,6 +41,25 @@ impl World {
         }
     }
 
+    /// What happens to a client that sleeps, happens when it wakes.
+    pub fn for_the_awake(&mut self, event: Event) -> Option<Event> {
+        let client = match &event {
+            Event::ClientRun { client }
+            | Event::ClientConnect { client, .. }
+            | Event::ClientReply { client, .. }
+            | Event::ClientClosed { client, .. } => *client,
+            _ => return Some(event),
+        };
+        let now = client::machine::Time(self.queue.now().0);
+        match self.clients[client as usize].asleep(now) {
+            None => Some(event),
+            Some(until) => {
+                self.queue.at(Time(until.0), event);
+                None
+            }
+        }
+    }
+
     pub fn wire(&mut self, client: u32, wire: Wire) {
         let delay = Span(20_000 + self.random.around(self.profile.delay.0));
         match wire {
@@ -48,6 +67,10 @@ impl World {
                 self.queue.after(delay, Event::ClientConnect { client, connection, node });
             }
             Wire::Disconnect { connection } => self.drop_wire(client, connection),
+            Wire::Break { connection, seen } => {
+                self.drop_wire(client, connection);
+                self.queue.at(Time(seen.0), Event::ClientClosed { client, connection });
+            }
             Wire::Send { connection, frame } => {
                 let time = self.queue.now() + delay;
                 if let Some(wire) = self.find_wire(client, connection) {

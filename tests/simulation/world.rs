@@ -205,6 +205,7 @@ impl World {
     }
 
     fn handle(&mut self, event: Event) {
+        let Some(event) = self.for_the_awake(event) else { return };
         match event {
             Event::Boot { node } => self.boot(node),
             Event::Run { node, life } => self.run_node(node, life),
