@@ -52,12 +52,9 @@ impl Returned {
 
     /// Everything that is there.
     pub(super) fn take(&self) -> Chain {
-        match self.head.load(Ordering::Relaxed).is_null() {
-            true => Chain(ptr::null_mut()),
-            // Acquire, partner of the release in `push`. A push only ever replaces the head, by an exchange that continues
-            // the earlier ones' releases, so this one is enough for all links.
-            false => Chain(self.head.swap(ptr::null_mut(), Ordering::Acquire)),
-        }
+        // Acquire, partner of the release in `push`. A push only ever replaces the head, by an exchange that continues the
+        // earlier ones' releases, so this one is enough for all links.
+        Chain(self.head.swap(ptr::null_mut(), Ordering::Acquire))
     }
 }
 
