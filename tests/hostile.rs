@@ -204,6 +204,21 @@ fn requests_cut_anywhere_are_answered_alike() {
 }
 
 /// A session belongs to writes, with both of its numbers; anything else is refused, and the connection stays.
+/// The end of what a client sends may be told together with its last bytes: it is seen all the same, and answered by an end.
+#[test]
+fn a_client_that_says_no_more_gets_its_answers_and_an_end() {
+    let cluster = Cluster::start("half-closed", 1);
+    let requests = conversation();
+    for round in 0..200 {
+        let mut stream = greeted(&cluster.ports.client(0));
+        stream.write_all(&requests.concat()).expect("the server reads on");
+        stream.shutdown(std::net::Shutdown::Write).expect("an open connection can be half closed");
+        let answers = std::iter::from_fn(|| read_frame(&mut stream)).count();
+        assert_eq!(answers, requests.len(), "round {round}");
+        assert_eq!(stream.read(&mut [0]).expect("an end, not silence"), 0, "round {round}");
+    }
+}
+
 #[test]
 fn sessions_where_none_belongs_are_refused() {
     let cluster = Cluster::start("odd-sessions", 1);

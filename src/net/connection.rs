@@ -24,7 +24,7 @@ pub struct Connection {
 pub enum Filled {
     /// Bytes came, and more may be there.
     Some,
-    /// Bytes came, and there were no more: the next ones raise an event.
+    /// Bytes came, and there were no more: the next ones raise an event, unless the end was announced already.
     SomeAndDrained,
     /// The socket is empty.
     Drained,

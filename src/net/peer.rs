@@ -83,6 +83,17 @@ impl PeerConnection {
     /// Reads what is there, as much as fits one turn. Take all frames with [`PeerConnection::next_frame`] after it: room for
     /// the next turn is made of what was taken.
     pub fn fill(&mut self) -> io::Result<Turn> {
+        self.fill_until(false)
+    }
+
+    /// As [`PeerConnection::fill`], but a read that leaves room ends it: of a stream, less than there was room for is all there
+    /// was, and the next bytes raise an event (epoll(7), edge-triggered). An end that was announced before raises none: call
+    /// [`PeerConnection::fill`] from then on.
+    pub fn fill_of_open_stream(&mut self) -> io::Result<Turn> {
+        self.fill_until(true)
+    }
+
+    fn fill_until(&mut self, short_read: bool) -> io::Result<Turn> {
         self.incoming.make_room();
         let mut turn_bytes = 0;
         while self.incoming.end < self.incoming.bytes.len() {
@@ -94,8 +105,7 @@ impl PeerConnection {
                 Ok(n) => {
                     self.incoming.end += n;
                     turn_bytes += n;
-                    // Of a stream, less than there was room for is all there was (epoll(7), edge-triggered).
-                    if self.incoming.end < self.incoming.bytes.len() {
+                    if short_read && self.incoming.end < self.incoming.bytes.len() {
                         return Ok(Turn::Drained);
                     }
                 }

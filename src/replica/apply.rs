@@ -48,12 +48,13 @@ impl Replica {
             let operations = commands.iter().flatten().filter_map(Command::operation);
             self.store.warm(operations.map(|operation| operation.key()));
             for (entry, command) in some.iter().zip(&commands) {
+                if effects.stop.is_some() {
+                    return; // the process ends: nothing is published, and nobody is answered
+                }
                 let id = entry.header.id;
                 assert_eq!(id.index, applied.next(), "entries are applied in order, each once");
-                if effects.stop.is_none() {
-                    self.apply(entry, command.as_ref(), effects);
-                    applied = id.index;
-                }
+                self.apply(entry, command.as_ref(), effects);
+                applied = id.index;
             }
         }
         if effects.stop.is_none() && applied > self.store.applied() {

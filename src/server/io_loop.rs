@@ -250,6 +250,9 @@ impl IoLoop {
             return;
         };
         let Some(key) = self.clients.key_of(slot) else { return };
+        if let Some(client) = self.clients.get_mut(key) {
+            client.ends |= event.is_read_closed() || event.is_error();
+        }
         if event.is_readable() || event.is_read_closed() || event.is_error() {
             self.note_readable(key);
         }

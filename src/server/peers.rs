@@ -72,6 +72,8 @@ struct Connection {
     stage: Stage,
     /// When a connection that is not up is given up.
     deadline: Time,
+    /// The poll has told of its end, or of an error: it is read until that is seen.
+    ends: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,9 +144,8 @@ impl Peers {
             return;
         }
         let Some(key) = event.token().0.checked_sub(FIRST_CONNECTION) else { return };
-        if !self.connections.contains(key) {
-            return;
-        }
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        connection.ends |= event.is_read_closed() || event.is_error();
         if event.is_readable() || event.is_read_closed() || event.is_error() {
             note(&mut self.readable, key);
         }
@@ -320,7 +321,7 @@ impl Peers {
         match registered {
             Ok(()) => {
                 let deadline = now + Span::millis(limits::PEER_GREETING_MS);
-                slot.insert(Connection { socket, stage, deadline });
+                slot.insert(Connection { socket, stage, deadline, ends: false });
                 true
             }
             Err(error) => {
@@ -356,7 +357,9 @@ impl Peers {
         if matches!(connection.stage, Stage::Connecting(_)) {
             return;
         }
-        let turn = match connection.socket.fill() {
+        let socket = &mut connection.socket;
+        let filled = if connection.ends { socket.fill() } else { socket.fill_of_open_stream() };
+        let turn = match filled {
             Ok(turn) => turn,
             Err(error) => return self.close(now, key, replica, &error.to_string()),
         };

@@ -44,12 +44,12 @@ impl Blocks {
     }
 
     /// Call with the bytes that are taken. Each time that they have halved, what magazines hold goes back to its spans,
-    /// since a single block keeps a whole span from the system.
+    /// since a single block keeps a whole span from the system; so does all of it when nothing is left.
     pub(super) fn trim(&mut self, bytes: usize) {
         self.trim_at = self.trim_at.max(bytes / 2);
         if bytes <= self.trim_at {
             self.trim_at = bytes / 2;
-            if self.cache.mapped() > TRIM_MAPPED_MIN {
+            if bytes == 0 || self.cache.mapped() > TRIM_MAPPED_MIN {
                 self.cache.trim();
             }
         }

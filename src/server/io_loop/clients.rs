@@ -35,6 +35,8 @@ pub(super) struct Client {
     /// It waits there for a buffer, and may hold a smaller one: its patience runs on, or those that wait for each other's
     /// buffers would wait for ever.
     is_starved: bool,
+    /// The poll has told of its end, or of an error: it is read until that is seen, since no other event follows.
+    pub(super) ends: bool,
     /// It will send nothing more.
     read_closed: bool,
     /// When the HELLO, or the frame that has begun, must be complete.
@@ -75,6 +77,7 @@ impl Client {
             is_unsent: false,
             is_paused: false,
             is_starved: false,
+            ends: false,
             read_closed: false,
             patience_end: now + Span::millis(limits::CLIENT_PATIENCE_MS),
             silence_end: Time::NEVER,
@@ -149,6 +152,7 @@ impl IoLoop {
             let Some(client) = self.clients.get_mut(key) else { return };
             match client.connection.fill(&mut self.buffers, self.frame_bytes_max) {
                 Ok(Filled::Some) => {}
+                Ok(Filled::SomeAndDrained) if client.ends => {}
                 Ok(Filled::SomeAndDrained) => {
                     if self.take_frames(now, key) == Stopped::No {
                         self.drained(now, key);
