@@ -24,6 +24,8 @@ pub struct Damage {
     files: BTreeSet<String>,
     /// The newest snapshot was fetched, and none was taken since: the log begins behind it.
     pub is_covered_once: bool,
+    /// A start has made both meta files: before, a first start may have lost its power between the two.
+    has_meta_twins: bool,
     /// A page has gone astray, or will: older bytes that look good may be there, so nothing else goes wrong with this disk.
     astray: bool,
     /// Bytes that the log had written when its last write was harmed: a start takes it for a torn end until there is a Batch
@@ -50,16 +52,19 @@ impl Damage {
         self.harmed || self.out.is_some()
     }
 
-    /// Whether a start may say that it cannot believe this disk: one meta file has its twin, one snapshot the one before it
-    /// and the log.
+    /// Whether a start may say that it cannot believe this disk: one meta file has its twin once both were made, one snapshot
+    /// the one before it and the log.
     pub fn excuses_refusal(&self) -> bool {
         let harmed = |kind: &str| self.files.iter().filter(|file| file.starts_with(kind)).count();
-        harmed("log-") > 0 || harmed("meta-") > 1 || harmed("snapshot-") > usize::from(!self.is_covered_once)
+        harmed("log-") > 0
+            || harmed("meta-") > usize::from(self.has_meta_twins)
+            || harmed("snapshot-") > usize::from(!self.is_covered_once)
     }
 
     /// A start has believed it: the log is good, and the meta files were made equal.
     pub fn started(&mut self) {
         self.files.retain(|file| file.starts_with("snapshot-"));
+        self.has_meta_twins = true;
     }
 
     /// Notes a harmed file; snapshots by the name that they will have.
