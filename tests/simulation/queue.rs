@@ -32,6 +32,13 @@ impl<E> Queue<E> {
         self.at(self.now + span, event);
     }
 
+    /// Behind all that happens at the same moment, and without a draw: whether there is such an event changes the order of no
+    /// others, so a schedule that leaves out the faults that came to nothing is the same run.
+    pub fn last_after(&mut self, span: Span, event: E) {
+        self.serial += 1;
+        self.events.insert((self.now + span, u64::MAX, self.serial), event);
+    }
+
     pub fn next(&mut self) -> Option<E> {
         let ((time, ..), event) = self.events.pop_first()?;
         self.now = time;

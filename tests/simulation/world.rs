@@ -165,7 +165,7 @@ impl World {
             queue.after(Span::millis(random.below(500)), Event::ClientRun { client });
         }
         // The first while the cluster is being formed.
-        queue.after(Span::millis(random.below(600)), Event::Fault);
+        queue.last_after(Span::millis(random.below(600)), Event::Fault);
         queue.after(profile.turmoil, Event::HealQuorum);
         Self {
             nodes: (0..profile.nodes).map(|id| Node::new(&profile, id)).collect(),
@@ -590,7 +590,7 @@ impl World {
         let mut nemesis = self.nemesis.take().expect("it is only away while it acts");
         let pause = nemesis.strike(self);
         self.nemesis = Some(nemesis);
-        self.queue.after(pause, Event::Fault);
+        self.queue.last_after(pause, Event::Fault);
     }
 
     /// Ends a process; with its power, or only itself.
