@@ -356,7 +356,8 @@ impl Raft {
         let quorum_lost = sabotage!(NoStepDown, quorum_lost, Time::NEVER);
         let hangs = self.log.waiting_since().map_or(Time::NEVER, |since| since + patience);
         let hangs = sabotage!(HungDiskLeads, hangs, Time::NEVER);
-        leader.heartbeat_at.min(leader.commit_notice_at).min(quorum_lost).min(hangs)
+        let notice = leader.peers.iter().map(|peer| peer.commit_notice_at).min().unwrap_or(Time::NEVER);
+        leader.heartbeat_at.min(notice).min(quorum_lost).min(hangs)
     }
 
     /// Whether an entry of the own term is committed: before that, nothing else counts (C-16, C-18).

@@ -137,8 +137,6 @@ pub struct Leader {
     /// The last round that a heartbeat began.
     heartbeat_round: Round,
     heartbeat_at: Time,
-    /// When followers that were not told the commit index are told it without entries; never, if all know it.
-    commit_notice_at: Time,
     /// The index of this term's no-op.
     term_start: Index,
     reads: Reads,
@@ -178,7 +176,6 @@ impl Leader {
             round: Round(0),
             heartbeat_round: Round(0),
             heartbeat_at: now,
-            commit_notice_at: Time::NEVER,
             term_start: last.next(),
             reads: Reads::default(),
             clock: LogClock::new(now, raft.log.last_log_time(), last == Index(0), raft.wall_clock),

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use protocol::{Chain, Entry, EntryId, Index, NodeId, Round};
 
-use crate::time::Time;
+use crate::time::{Span, Time};
 
 /// One follower. Invariant: `matched < next`.
 #[derive(Clone, Debug)]
@@ -21,6 +21,8 @@ pub(super) struct Progress {
     pub(super) sent_round: Round,
     /// The highest commit index that it was sent.
     pub(super) sent_commit: Index,
+    /// When it is told the commit index without entries; never, if it knows it.
+    pub(super) commit_notice_at: Time,
     /// When it was last heard in this term (CheckQuorum).
     pub(super) heard: Time,
     /// When it last got on: acknowledged something new, or took bytes of a snapshot.
@@ -102,6 +104,7 @@ impl Progress {
             echoed: Round(0),
             sent_round: Round(0),
             sent_commit: Index(0),
+            commit_notice_at: Time::NEVER,
             heard: now,
             advanced: now,
             sent: None,
@@ -111,8 +114,27 @@ impl Progress {
     }
 
     /// It takes a stream, and was not told that everything up to `commit` is committed.
-    pub(super) fn lacks_commit(&self, commit: Index) -> bool {
+    fn lacks_commit(&self, commit: Index) -> bool {
         matches!(self.state, State::Replicate(_)) && self.sent_commit < commit
+    }
+
+    /// A risen commit index rides on the next AppendEntries with entries, and goes on its own only when none has gone for
+    /// `patience`: under load that halves the messages to a follower. Whether it is to go on its own now.
+    pub(super) fn commit_notice_due(&mut self, now: Time, commit: Index, patience: Span) -> bool {
+        if self.lacks_commit(commit) && self.commit_notice_at == Time::NEVER {
+            self.commit_notice_at = now + patience;
+        }
+        self.lacks_commit(commit) && self.commit_notice_at <= now
+    }
+
+    /// What was to be sent was sent. Who could not be told (its previous entry is being read from the log) learns it with a
+    /// heartbeat.
+    pub(super) fn end_commit_notice(&mut self, now: Time, commit: Index, heartbeat: Span) {
+        if !self.lacks_commit(commit) {
+            self.commit_notice_at = Time::NEVER;
+        } else if self.commit_notice_at <= now {
+            self.commit_notice_at = now + heartbeat;
+        }
     }
 
     /// Starts to look for the place where the logs agree, from `next` on.

@@ -66,35 +66,13 @@ impl Raft {
             return;
         }
         self.begin_round_if_due(now);
-        self.begin_commit_notice(now);
         for position in 0..self.peers.len() {
             let Role::Leader(leader) = &mut self.role else { unreachable!("nothing here ends the leadership") };
             let mut progress = std::mem::replace(&mut leader.peers[position], Progress::new(NodeId(0), Index(0), now));
             self.replicate_to(now, &mut progress);
+            progress.end_commit_notice(now, self.commit, self.settings.heartbeat);
             let Role::Leader(leader) = &mut self.role else { unreachable!("nothing here ends the leadership") };
             leader.peers[position] = progress;
-        }
-        self.end_commit_notice(now);
-    }
-
-    /// The commit index has risen: it rides on the next AppendEntries with entries, and goes on its own only when none has
-    /// gone for a moment. Under load that halves the messages to a follower.
-    fn begin_commit_notice(&mut self, now: Time) {
-        let (commit, patience) = (self.commit, self.settings.commit_notice);
-        let Role::Leader(leader) = &mut self.role else { return };
-        if leader.commit_notice_at == Time::NEVER && leader.peers.iter().any(|peer| peer.lacks_commit(commit)) {
-            leader.commit_notice_at = now + patience;
-        }
-    }
-
-    /// Whoever could not be told now (its previous entry is being read from the log) learns it with a heartbeat.
-    fn end_commit_notice(&mut self, now: Time) {
-        let (commit, heartbeat) = (self.commit, self.settings.heartbeat);
-        let Role::Leader(leader) = &mut self.role else { return };
-        if !leader.peers.iter().any(|peer| peer.lacks_commit(commit)) {
-            leader.commit_notice_at = Time::NEVER;
-        } else if leader.commit_notice_at <= now {
-            leader.commit_notice_at = now + heartbeat;
         }
     }
 
@@ -105,6 +83,7 @@ impl Raft {
             self.need_snapshot(now, progress);
         }
         let round_due = progress.sent_round < round;
+        let notice_due = progress.commit_notice_due(now, self.commit, self.settings.commit_notice);
         let message = match &progress.state {
             State::Probe { outstanding, .. } => {
                 let first = outstanding.is_none();
@@ -120,7 +99,7 @@ impl Raft {
             State::Replicate(window) => {
                 let full = window.is_full(self.settings.inflight_messages_max, self.settings.inflight_bytes_max);
                 let lacks = !full && progress.next <= self.log.last().index;
-                let tell = round_due || progress.lacks_commit(self.commit) && leader.commit_notice_at <= now;
+                let tell = round_due || notice_due;
                 let entries = if lacks { self.checked(progress, true) } else { None };
                 // Without entries it still checks that what was sent has arrived, so a lost message is noticed.
                 entries

@@ -512,3 +512,26 @@ fn a_commit_is_told_with_entries_or_alone_after_a_moment() {
     net.run(notice.times(4));
     assert_eq!(told_commits(&mut net), [], "once");
 }
+
+/// One follower cannot be told yet, because its previous entry is still being read from the log: the others hear as soon as ever.
+#[test]
+fn a_follower_that_cannot_be_told_a_commit_holds_up_no_other() {
+    let notice = Span::micros(500);
+    let mut net = Net::lone_leader(3, Image::of_terms(&[1; 20]), |settings| {
+        (settings.tail_bytes_max, settings.commit_notice) = (0, notice);
+    });
+    net.say(1, 0, 2, reply(1, 21));
+    net.settle();
+    net.node_mut(0).wishes_held = true;
+    net.say(2, 0, 2, rejection(1, 20, id(1, 10)));
+    net.say(2, 0, 2, reply(1, 10));
+    net.run(notice.times(2));
+    assert!(!net.node(0).wishes.is_empty(), "node 2's entries are being read");
+    net.propose(0, "a").expect("it leads");
+    assert!(net.persist(0));
+    net.say(1, 0, 2, reply(1, 22));
+    assert_eq!(net.commit(0), 22);
+    told_commits(&mut net);
+    net.run(notice);
+    assert_eq!(told_commits(&mut net), [(22, 0)]);
+}
