@@ -92,9 +92,12 @@ impl Depot {
         let given = Box::into_raw(empty);
         for place in &self.classes[class].0 {
             let seen = place.load(Ordering::Relaxed);
-            if is_full(seen) && exchange(place, seen, given) {
+            if !is_full(seen) {
+                continue;
+            }
+            if let Some(taken) = exchange(place, seen, given) {
                 // SAFETY: taken out of its place, where `empty_for_full` had put a Box with the mark; now it is ours.
-                return Ok(unsafe { Box::from_raw(seen.map_addr(|address| address & !FULL)) });
+                return Ok(unsafe { Box::from_raw(taken.map_addr(|address| address & !FULL)) });
             }
         }
         // SAFETY: made from the Box above, and no place took it.
@@ -111,9 +114,12 @@ impl Depot {
         let given = Box::into_raw(full);
         for place in &self.classes[class].0 {
             let seen = place.load(Ordering::Relaxed);
-            if !is_full(seen) && exchange(place, seen, given.map_addr(|address| address | FULL)) {
+            if is_full(seen) {
+                continue;
+            }
+            if let Some(taken) = exchange(place, seen, given.map_addr(|address| address | FULL)) {
                 // SAFETY: null, or taken out of its place, where `full_for_empty` had put a Box; now it is ours.
-                return Ok(NonNull::new(seen).map(|empty| unsafe { Box::from_raw(empty.as_ptr()) }));
+                return Ok(NonNull::new(taken).map(|empty| unsafe { Box::from_raw(empty.as_ptr()) }));
             }
         }
         // SAFETY: made from the Box above, and no place took it.
@@ -149,7 +155,8 @@ fn is_full(place: *mut Magazine) -> bool {
 }
 
 /// Release: what the giver did to its magazine comes before what its next owner does; acquire: the partner, for the one
-/// that is taken.
-fn exchange(place: &AtomicPtr<Magazine>, taken: *mut Magazine, given: *mut Magazine) -> bool {
-    place.compare_exchange(taken, given, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+/// that is taken. What is there now is what is taken, not what was seen: another magazine may have come to lie at the address
+/// of one that is gone.
+fn exchange(place: &AtomicPtr<Magazine>, seen: *mut Magazine, given: *mut Magazine) -> Option<*mut Magazine> {
+    place.compare_exchange(seen, given, Ordering::AcqRel, Ordering::Relaxed).ok()
 }

@@ -1,6 +1,7 @@
 //! Blocks of a heap against a model; what comes back where; the bounds of what lies idle.
 #![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "blocks change threads")]
 
+use std::collections::BTreeMap;
 use std::ptr::NonNull;
 use std::sync::mpsc;
 use std::thread;
@@ -211,6 +212,45 @@ fn slabs_that_are_empty_serve_any_class() {
         assert_eq!(heap.levels().given, 0);
     }
     assert_eq!(heap.levels().mapped, 0);
+}
+
+/// Free pages are found again wherever they lie, also behind many spans whose pages are too few.
+#[test]
+fn pages_that_came_free_are_used_wherever_they_lie() {
+    const SMALL: usize = 1024;
+    const LARGE: usize = 4352;
+    let heap = Heap::new(usize::MAX);
+    let mut cache = heap.cache();
+    let mut spans: BTreeMap<usize, BTreeMap<usize, Filled>> = BTreeMap::new();
+    for _ in 0..60 * SPAN_BYTES / SMALL {
+        let filled = Filled::take(&mut cache, SMALL, 3).expect("no limit");
+        let address = filled.block.addr().get();
+        spans.entry(address / SPAN_BYTES).or_default().insert(address, filled);
+    }
+    // A slab at the front of each comes free, in this order; too short for what follows.
+    let slab_blocks = (spans.values().next().expect("a span").len() / 51).max(1);
+    for blocks in spans.values_mut() {
+        for _ in 0..slab_blocks {
+            blocks.pop_first().expect("a full span").1.give(&mut cache);
+        }
+        cache.trim();
+    }
+    // All but one block of the first ones follow.
+    let emptied = spans.len() - 20;
+    for blocks in spans.values_mut().take(emptied) {
+        while blocks.len() > 1 {
+            blocks.pop_first().expect("several").1.give(&mut cache);
+        }
+    }
+    cache.trim();
+    let before = heap.levels().mapped;
+    let large: Vec<Filled> = (0..(emptied / 2) * SPAN_BYTES / LARGE)
+        .map(|_| Filled::take(&mut cache, LARGE, 4).expect("no limit"))
+        .collect();
+    let grown = (heap.levels().mapped - before) / SPAN_BYTES;
+    assert!(grown <= 2, "{grown} spans were mapped beside {emptied} that are nearly empty");
+    large.into_iter().for_each(|filled| filled.give(&mut cache));
+    spans.into_values().flatten().for_each(|(_, filled)| filled.give(&mut cache));
 }
 
 #[test]

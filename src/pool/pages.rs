@@ -26,8 +26,9 @@ const PAGES: usize = SPAN_BYTES / PAGE_BYTES;
 /// Pages of a slab of small blocks: a span has room for 51 such slabs, and nothing is left.
 const SMALL_SLAB_PAGES: usize = 5;
 const SLAB_PAGES_MAX: usize = 32;
-/// Spans that are looked through for pages before another one is mapped.
-const LOOKS_MAX: usize = 16;
+/// Spans that are looked through for pages before another one is mapped: so many of those that were opened last, and as many
+/// where the last search ended.
+const LOOKS_MAX: usize = 8;
 /// For so many spans in use one may lie idle.
 const SPANS_PER_IDLE: usize = 8;
 /// Bytes of large blocks that lie ready for use.
@@ -83,6 +84,8 @@ pub(super) struct Pages {
     partial: [*mut Slab; CLASSES],
     /// Spans with a free page and one that is not.
     open: Vec<NonNull<Span>>,
+    /// Where in `open` the next search goes on, so that all are looked through in time.
+    look_at: usize,
     /// Spans of which all pages are free.
     idle: Vec<NonNull<Span>>,
     /// All spans.
@@ -105,6 +108,7 @@ impl Pages {
         Self {
             partial: [ptr::null_mut(); CLASSES],
             open: Vec::new(),
+            look_at: 0,
             idle: Vec::new(),
             spans: 0,
             large: Vec::new(),
@@ -319,12 +323,23 @@ impl Pages {
         }
     }
 
-    /// Adjacent free pages, in one of the spans that were opened last.
-    fn find_pages(&self, pages: usize) -> Option<(NonNull<Span>, usize)> {
-        self.open.iter().rev().take(LOOKS_MAX).find_map(|&span| {
-            // SAFETY: a mapped span, and nobody changes it while `self` is borrowed.
-            unsafe { span.as_ref() }.find(pages).map(|first| (span, first))
-        })
+    /// Adjacent free pages, in one of the spans that were opened last, or in one of the others in their turn.
+    fn find_pages(&mut self, pages: usize) -> Option<(NonNull<Span>, usize)> {
+        // SAFETY: a mapped span, and nobody changes it while `self` is borrowed.
+        let find = |span: NonNull<Span>| unsafe { span.as_ref() }.find(pages).map(|first| (span, first));
+        let newest = self.open.iter().rev().take(LOOKS_MAX).find_map(|span| find(*span));
+        if newest.is_some() {
+            return newest;
+        }
+        for _ in 0..LOOKS_MAX.min(self.open.len()) {
+            self.look_at = if self.look_at < self.open.len() { self.look_at } else { 0 };
+            let found = find(self.open[self.look_at]);
+            if found.is_some() {
+                return found; // there may be more in it
+            }
+            self.look_at += 1;
+        }
+        None
     }
 
     /// A span of free pages, in `open`.

@@ -78,6 +78,8 @@ mod instead {
         Some(memory)
     }
 
+    /// # Safety
+    /// As the real one's.
     pub(in super::super) unsafe fn unmap(memory: NonNull<u8>, _bytes: usize) {
         let layout = LAYOUTS.lock().expect("nothing panics under it").remove(&memory.addr().get()).expect("mapped");
         // SAFETY: allocated with this layout, and the caller's promise.
