@@ -294,6 +294,8 @@ fn hangup_reloads_what_can_be_reloaded() {
     write("value-bytes-max = 100\nheartbeat = \"50ms\"\n");
     hang_up("SIGHUP: reloaded: value-bytes-max; needs a restart: heartbeat");
     assert_eq!(put("longer than ten"), Some(0));
+    write("value-bytes-max = 100\nsnapshot-log-bytes = \"8MiB\"\nsnapshot-bytes-per-second = \"1MiB\"\n");
+    hang_up("SIGHUP: reloaded: nothing; needs a restart: snapshot-log-bytes, snapshot-bytes-per-second");
     write("value-bytes-max = 5\nhartbeat = 1\n");
     hang_up("nothing is changed: ");
     hang_up("there is no setting `hartbeat`; did you mean `heartbeat`?");

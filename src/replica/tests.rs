@@ -297,6 +297,45 @@ fn c23_another_terms_entry_committed_at_the_index_means_never() {
     assert_eq!(rig.take_done(), [write(2, replaced, true), write(3, unknown, true)]);
 }
 
+/// An entry of a kind that this version does not know, with another one behind it: the process ends with the reason, and nothing
+/// is published or answered.
+#[test]
+fn an_entry_that_cannot_be_applied_stops_with_its_reason_whatever_follows() {
+    let mut rig = Rig::led(3);
+    rig.write(0, 1, PATIENCE);
+    rig.settle();
+    let last = rig.handed.iter().find(|entry| entry.header.id.index == Index(2)).expect("written").header;
+    let mut entries = Vec::new();
+    let mut before = last;
+    for kind in [EntryKind::Configuration, EntryKind::Noop] {
+        let mut header = EntryHeader { kind, body_len: 0, body_checksum: 0, ..before };
+        header.id.index = before.id.index.next();
+        header.chain = header.chain_after(before.chain);
+        entries.push(Entry { header, body: Default::default() });
+        before = header;
+    }
+    let message = Message::AppendEntries(AppendEntries {
+        round: Round(9),
+        lease_span_us: 0,
+        heartbeat: false,
+        previous: last.id,
+        previous_chain: last.chain,
+        commit: Index(4),
+        digest_index: Index(0),
+        digest: 0,
+        entries,
+    });
+    let (cluster, incarnation, term) = (ClusterId(7), Incarnation(100), last.id.term);
+    let envelope = Envelope { cluster, incarnation, from: NodeId(0), to: NodeId(1), term, message };
+    rig.replicas[1].step(rig.now, Input::Peer(envelope));
+    let mut effects = Effects::default();
+    rig.replicas[1].effects(rig.now, &mut effects);
+    let stop = effects.stop.expect("it cannot go on");
+    assert_eq!(stop.exit_code, 70);
+    assert!(stop.text.contains("of a kind this version does not know"), "{}", stop.text);
+    assert_eq!(rig.replicas[1].store().applied(), Index(2));
+}
+
 #[test]
 fn c26_at_the_bound_writes_park_and_their_credits_stay_out() {
     let mut rig = Rig::led(3);
