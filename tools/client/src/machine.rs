@@ -3,7 +3,9 @@
 //! Writes are numbered in a session that the machine opens on its own, so that one whose end is not known is repeated
 //! anywhere and executed once (C-24).
 
+mod contract;
 mod numbering;
+mod operation;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -13,194 +15,10 @@ use protocol::{RequestId, SessionId};
 use crate::error::Cause;
 #[cfg(feature = "sabotage")]
 use crate::sabotage::forgets;
+pub use contract::{Action, ConnectionId, End, EndpointId, Failure, Input, Kind, Own, Settings, Span, Time, Token};
 pub use numbering::Number;
 use numbering::Numbering;
-
-/// An instant on the caller's monotonic clock, in nanoseconds since any fixed point.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Time(pub u64);
-
-/// A length of time in nanoseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Span(pub u64);
-
-/// A node's client address, as an index into [`Machine::address`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct EndpointId(pub u32);
-
-/// One connection to an endpoint; a new life for each attempt to connect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ConnectionId {
-    /// Whereto.
-    pub endpoint: EndpointId,
-    /// Counts the attempts to connect there.
-    pub life: u32,
-}
-
-/// The caller's own number for an operation; handed back with its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Token(pub u64);
-
-/// What may be done about an attempt whose outcome is not known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Changes nothing: asked again anywhere.
-    Read,
-    /// In a session: sent again under its number until its end is known. Without one: never sent again once an attempt
-    /// may have been executed, and ends as "outcome unknown".
-    Write,
-    /// May be executed twice, and has no number: sent again.
-    Repeatable,
-}
-
-/// Tunables, fixed for a machine's life.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// Where to start, in this order; more are learned from redirects.
-    pub endpoints: Vec<String>,
-    /// Follow 302 to the leader; otherwise a redirect ends the operation.
-    pub follow_redirects: bool,
-    /// Number writes in a session; without, they go as they are. Needs `follow_redirects`.
-    pub sessions: bool,
-    /// How long to wait for a connection and its HELLO.
-    pub connect_timeout: Span,
-    /// How long one attempt of a read may take before another node is asked.
-    pub read_attempt_timeout: Span,
-    /// End early, as not applied, when every known endpoint has been unreachable for so long.
-    pub unreachable_patience: Option<Span>,
-    /// Spreads back-off between clients.
-    pub seed: u64,
-}
-
-/// What happened outside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Input<'a> {
-    /// Time has passed (see [`Machine::next_deadline`]).
-    Tick,
-    /// A new operation.
-    Submit {
-        /// Comes back with the end.
-        token: Token,
-        /// What may be repeated.
-        kind: Kind,
-        /// When the caller stops waiting.
-        deadline: Time,
-        /// Ask only this endpoint, and end if it cannot be reached.
-        only: Option<EndpointId>,
-    },
-    /// A connection is open and its HELLO was accepted.
-    Connected(ConnectionId),
-    /// A connection ended, or never opened. Requests above `sent` never left this process whole.
-    Closed {
-        /// Which.
-        connection: ConnectionId,
-        /// The last request whose whole frame was handed to the kernel; 0 = none.
-        sent: RequestId,
-        /// Not a raftkv node, or no common version: asking again is pointless for now.
-        incompatible: bool,
-    },
-    /// A reply.
-    Reply {
-        /// Where it came from.
-        connection: ConnectionId,
-        /// To which request.
-        request: RequestId,
-        /// What became of it.
-        status: Status,
-        /// Why.
-        reason: Reason,
-        /// Whether it changed anything.
-        effect: Effect,
-        /// The leader, if named.
-        leader: Option<&'a str>,
-        /// The session that was opened.
-        session: Option<SessionTerms>,
-    },
-}
-
-/// What is to be done outside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Connect and exchange HELLO; answer with `Connected` or `Closed`.
-    Connect(ConnectionId),
-    /// Drop the connection; no `Closed` is wanted for it.
-    Disconnect(ConnectionId),
-    /// Send the operation of this token.
-    Send {
-        /// Where.
-        connection: ConnectionId,
-        /// Under this id: unique, and rising on every connection.
-        request: RequestId,
-        /// Which operation.
-        token: Token,
-        /// Under this number of a session; none = without a session.
-        number: Option<Number>,
-        /// Deadline for the server, in milliseconds; never 0.
-        deadline_ms: u32,
-    },
-    /// Send a request of the machine's own.
-    SendOwn {
-        /// Where.
-        connection: ConnectionId,
-        /// Under this id.
-        request: RequestId,
-        /// What.
-        own: Own,
-        /// Deadline for the server, in milliseconds; never 0.
-        deadline_ms: u32,
-    },
-    /// The operation has ended; nothing more will be said of it.
-    Done {
-        /// Which.
-        token: Token,
-        /// How.
-        end: End,
-    },
-}
-
-/// What the machine asks on its own behalf.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Own {
-    /// A session.
-    OpenSession,
-    /// That the session does not expire.
-    KeepAlive(SessionId),
-}
-
-/// How an operation ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// The reply in the `Input::Reply` of this very step is the answer, success or not.
-    Answered {
-        /// Who answered.
-        endpoint: EndpointId,
-        /// How many attempts were sent.
-        attempts: u32,
-    },
-    /// No answer settles it.
-    Failed(Failure),
-}
-
-/// An operation that no answer settled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Failure {
-    /// `NotExecuted` (certainly) or `Unknown`.
-    pub status: Status,
-    /// The last reason that a node gave.
-    pub reason: Reason,
-    /// Effect::None or Effect::Unknown, as `status`.
-    pub effect: Effect,
-    /// What ended it.
-    pub cause: Cause,
-    /// The endpoint that was involved last.
-    pub endpoint: Option<EndpointId>,
-    /// The leader, where known.
-    pub leader: Option<EndpointId>,
-    /// How many attempts were sent.
-    pub attempts: u32,
-    /// Under which number, if any: what to ask about.
-    pub number: Option<Number>,
-}
+use operation::{doubled, Operation, What};
 
 /// The client machine: all operations, endpoints and connections of one client.
 ///
@@ -246,78 +64,12 @@ enum Link {
     Down(Time),
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Operation {
-    what: What,
-    kind: Kind,
-    /// Once it has one, it keeps it.
-    number: Option<Number>,
-    deadline: Time,
-    only: Option<EndpointId>,
-    attempts: u32,
-    /// Answers that sent it elsewhere; they slow down.
-    refusals: u32,
-    /// An attempt may have been executed.
-    uncertain: bool,
-    /// Not to be sent before then.
-    not_before: Time,
-    /// The connection of the attempt under way, and when it was sent.
-    attempt: Option<(ConnectionId, Time)>,
-    /// What the last attempt met.
-    reason: Reason,
-    cause: Cause,
-    endpoint: Option<EndpointId>,
-}
-
-impl Operation {
-    fn new(now: Time, what: What, kind: Kind, deadline: Time, only: Option<EndpointId>) -> Self {
-        Self {
-            what,
-            kind,
-            number: None,
-            deadline,
-            only,
-            attempts: 0,
-            refusals: 0,
-            uncertain: false,
-            not_before: now,
-            attempt: None,
-            reason: Reason::None,
-            cause: Cause::Deadline,
-            endpoint: None,
-        }
-    }
-
-    /// It may be sent again, whatever became of it.
-    fn may_repeat(&self) -> bool {
-        self.kind != Kind::Write || self.number.is_some()
-    }
-
-    /// When an attempt that nobody answers is given up for another, elsewhere. A write's patience doubles: it is not lost
-    /// on a busy cluster, and must not make it busier.
-    fn attempt_end(&self, since: Time, patience: Span) -> Time {
-        match (self.kind, self.number) {
-            (Kind::Read, _) => since.plus(patience),
-            (Kind::Repeatable, None) if matches!(self.what, What::Own(_)) => since.plus(patience),
-            (_, Some(_)) => since.plus(Span(doubled(patience, self.attempts - 1, ATTEMPT_MAX))),
-            (Kind::Repeatable | Kind::Write, None) => Time(u64::MAX),
-        }
-    }
-}
-
 /// What a reply says, as far as it is decided upon.
 struct Answer<'a> {
     status: Status,
     reason: Reason,
     leader: Option<&'a str>,
     session: Option<SessionTerms>,
-}
-
-/// Whose operation it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum What {
-    Caller(Token),
-    Own(Own),
 }
 
 /// Most endpoints that are remembered; redirects to more are answered as they are.
@@ -330,16 +82,8 @@ const ANSWER_ROOM: Span = Span(50_000_000);
 /// Pause before an endpoint that could not be reached is tried again: doubles up to the maximum.
 const REDIAL_MIN: Span = Span(5_000_000);
 const REDIAL_MAX: Span = Span(500_000_000);
-/// Longest patience with one attempt of a numbered write.
-const ATTEMPT_MAX: Span = Span(16_000_000_000);
 /// Redirects that are followed at once; more mean that nodes disagree about the leader.
 const QUICK_REDIRECTS: u32 = 3;
-
-impl Time {
-    fn plus(self, span: Span) -> Self {
-        Self(self.0.saturating_add(span.0))
-    }
-}
 
 impl Machine {
     /// A machine that knows the endpoints of its settings and has no connection yet.
@@ -872,11 +616,6 @@ impl Machine {
         });
         self.sent.insert(request, operation);
     }
-}
-
-/// `first`, doubled `times` times, at most `most`; in nanoseconds.
-fn doubled(first: Span, times: u32, most: Span) -> u64 {
-    first.0.saturating_mul(1_u64.checked_shl(times).unwrap_or(u64::MAX)).min(most.0)
 }
 
 /// Whether it is forgotten, on purpose, that an earlier attempt may have been executed.
