@@ -194,21 +194,16 @@ fn replay(path: &std::path::Path) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match run_scheduled(scenario.profile, Some(scenario.schedule)).0 {
-        Ok(summary) => {
-            println!("{summary:?}");
-            ExitCode::SUCCESS
-        }
-        Err(line) => {
-            println!("{line}");
-            ExitCode::FAILURE
-        }
-    }
+    told(run_scheduled(scenario.profile, Some(scenario.schedule)).0)
 }
 
 fn one(profile: Profile) -> ExitCode {
     println!("{profile:?}");
-    match run(profile) {
+    told(run(profile))
+}
+
+fn told(result: Result<runs::Summary, String>) -> ExitCode {
+    match result {
         Ok(summary) => {
             println!("{summary:?}");
             ExitCode::SUCCESS

@@ -28,6 +28,9 @@ const MILD: &[(&str, u64)] = &[
     ("credits", 64),
 ];
 
+/// Seeds behind a failing one that are tried with fewer nodes.
+const NEIGHBOURS: u64 = 20;
+
 /// What a failing run was made of, and what is left.
 #[derive(Debug)]
 pub struct Shrunk {
@@ -43,6 +46,7 @@ pub fn shrink(profile: Profile, bug: Option<String>, runs_max: usize) -> Option<
     let line = result.err()?;
     let mut shrinking = Shrinking { invariant: invariant(&line).to_owned(), line, runs: 1, runs_max };
     let mut scenario = Scenario { profile, schedule, bug };
+    shrinking.smaller_cluster(&mut scenario);
     shrinking.fewer_faults(&mut scenario);
     shrinking.milder(&mut scenario);
     shrinking.fewer_faults(&mut scenario);
@@ -75,6 +79,28 @@ impl Shrinking {
                 true
             }
             _ => false,
+        }
+    }
+
+    /// Lets the seed, or one of its neighbours, draw faults for fewer nodes: what strikes all nodes at once is as many faults as
+    /// there are nodes, and names them all, so that nothing else could leave one out.
+    fn smaller_cluster(&mut self, scenario: &mut Scenario) {
+        let is = &scenario.profile;
+        let smaller = [3, 5].into_iter().filter(|nodes| *nodes < is.nodes);
+        let tries = smaller.flat_map(|nodes| (is.seed..=is.seed + NEIGHBOURS).map(move |seed| (nodes, seed)));
+        for (nodes, seed) in tries.collect::<Vec<_>>() {
+            if self.runs >= self.runs_max {
+                return;
+            }
+            self.runs += 1;
+            let profile = Profile { nodes, seed, ..scenario.profile.clone() };
+            match run_scheduled(profile.clone(), None) {
+                (Err(line), schedule) if invariant(&line) == self.invariant => {
+                    (scenario.profile, scenario.schedule, self.line) = (profile, schedule, line);
+                    return;
+                }
+                _ => {}
+            }
         }
     }
 
