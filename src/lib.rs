@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!  0  protocol                           nothing of ours
-//!  1  limits, time, exit, marks          nothing
+//!  1  limits, time, exit, marks, random  nothing
 //!  1  sabotage                           nothing
 //!  1  disk pool mailbox metrics logging  limits, time
 //!  2  raft      protocol time limits
@@ -37,6 +37,7 @@ pub mod metrics;
 pub mod net;
 pub mod pool;
 pub mod raft;
+pub mod random;
 pub mod replica;
 pub mod server;
 pub mod snapshot;

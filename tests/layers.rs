@@ -15,14 +15,15 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("exit", &[]),
     ("sabotage", &[]),
     ("marks", &[]),
-    ("disk", &["limits", "time"]),
+    ("random", &[]),
+    ("disk", &["limits", "time", "random"]),
     ("pool", &["limits", "time"]),
     ("mailbox", &["limits", "time"]),
     ("metrics", &["limits", "time"]),
     ("logging", &["limits", "time", "exit"]),
-    ("raft", &["protocol", "time", "limits"]),
+    ("raft", &["protocol", "time", "limits", "random"]),
     ("kv", &["protocol", "pool", "limits"]),
-    ("wal", &["protocol", "disk", "limits"]),
+    ("wal", &["protocol", "disk", "limits", "random"]),
     ("net", &["protocol", "pool", "limits"]),
     ("replica", &["raft", "kv", "protocol", "time", "limits"]),
     ("snapshot", &["kv", "disk", "protocol", "limits"]),
@@ -30,7 +31,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         "server",
         &[
             "protocol", "limits", "time", "disk", "pool", "mailbox", "metrics", "logging", "raft", "kv", "wal", "net",
-            "replica", "snapshot", "exit", "sabotage",
+            "replica", "snapshot", "exit", "sabotage", "random",
         ],
     ),
     ("config", &["protocol", "limits", "time", "exit", "logging", "server"]),
@@ -45,7 +46,7 @@ const MEMBERS: &[(&str, &str)] =
     &[("protocol", "protocol/src"), ("client", "tools/client/src"), ("cli", "tools/cli/src"), ("bench", "bench/src")];
 
 /// Rooms without a thread, clock, socket or file of their own, and what they may not name.
-const PURE: &[&str] = &["protocol", "raft", "replica", "kv", "limits"];
+const PURE: &[&str] = &["protocol", "raft", "replica", "kv", "limits", "random"];
 const IMPURE: &[&str] =
     &["std::fs", "std::net", "std::time::Instant", "std::time::SystemTime", "std::thread", "std::env", "mio::"];
 

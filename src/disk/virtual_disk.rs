@@ -14,7 +14,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::memory::Memory;
 use super::{Dropped, LockError, PAGE_BYTES};
-use inode::{Inode, Random};
+use crate::random::SplitMix64;
+use inode::Inode;
 
 const PAGE: usize = PAGE_BYTES as usize;
 /// What a disk writes at once.
@@ -85,7 +86,7 @@ impl VirtualDisk {
     /// 512 bytes) and name by name. Handles and locks of before end; `crash_at` and the fault switches are cleared.
     /// Tells how many pages had not been synced.
     pub fn power_cut(&self, seed: u64) -> usize {
-        let mut random = Random(seed);
+        let mut random = SplitMix64::new(seed);
         let mut state = self.lock();
         let unsynced = state.inodes.values().map(|inode| inode.dirty.len()).sum();
         state.cut_names(&mut random);
@@ -138,7 +139,7 @@ impl VirtualDisk {
     /// whether the file's last sync had written there; none where there is no durable byte to rot.
     pub fn rot(&self, path: &Path, offset: u64, seed: u64) -> Option<bool> {
         let mut state = self.lock();
-        state.inode_at(path)?.rot(offset as usize, &mut Random(seed))
+        state.inode_at(path)?.rot(offset as usize, &mut SplitMix64::new(seed))
     }
 
     /// A page of the next sync is written to another place of its file, both drawn from `seed`: what was there is gone, and
@@ -320,7 +321,7 @@ impl Handle {
             inode.stale.extend(unwritten); // as Linux does: the pages are called clean although they were not written
             return failed;
         }
-        let there = misdirect.and_then(|seed| inode.draw_misdirection(&mut Random(seed)));
+        let there = misdirect.and_then(|seed| inode.draw_misdirection(&mut SplitMix64::new(seed)));
         let kept = there.map(|(page, _)| inode.durable_page(page).to_vec());
         inode.write_back();
         if let (Some((page, wrong)), Some(kept)) = (there, kept) {
@@ -403,7 +404,7 @@ impl State {
     }
 
     /// Either a prefix of the changes survives (as on a journaling file system) or any subset (as on others).
-    fn cut_names(&mut self, random: &mut Random) {
+    fn cut_names(&mut self, random: &mut SplitMix64) {
         let changes = std::mem::take(&mut self.name_changes);
         let prefix = random.below(2) == 0;
         let kept = random.below(changes.len() as u64 + 1) as usize;

@@ -16,6 +16,7 @@ use protocol::{Chain, Entry, EntryId, Incarnation, Index, LogTime, NodeId, Term}
 
 use crate::disk::{self, DirLock, Disk, LockError, PAGE_BYTES};
 use crate::limits;
+use crate::random::SplitMix64;
 
 mod error;
 mod marks;
@@ -35,7 +36,6 @@ pub use prepare::Preparer;
 pub use reader::{LogReader, ReadResult};
 
 use meta::MetaFiles;
-use prepare::Salts;
 use reader::View;
 use record::Owner;
 use writer::{Group, Start, Writer};
@@ -127,7 +127,7 @@ pub struct Directory {
     disk: Disk,
     path: PathBuf,
     meta: MetaFiles,
-    salts: Salts,
+    salts: SplitMix64,
     lock: DirLock,
 }
 
@@ -170,7 +170,7 @@ impl Directory {
             LockError::Held => WalError::Locked { dir: dir.to_owned() },
             LockError::Io(source) => WalError::io("lock", dir)(source),
         })?;
-        let mut salts = Salts(options.random);
+        let mut salts = SplitMix64::new(options.random);
         let meta = open_meta(disk, dir, options, &mut salts)?;
         Ok(Directory { disk: disk.clone(), path: dir.to_owned(), meta, salts, lock })
     }
@@ -508,7 +508,7 @@ fn owner(meta: &Meta) -> Option<Owner> {
 }
 
 /// Reads the meta files, or creates them on a new disk, with a new incarnation (C-17).
-fn open_meta(disk: &Disk, dir: &Path, options: &Options, salts: &mut Salts) -> Result<MetaFiles, WalError> {
+fn open_meta(disk: &Disk, dir: &Path, options: &Options, salts: &mut SplitMix64) -> Result<MetaFiles, WalError> {
     if !MetaFiles::missing(disk, dir)? {
         let meta = MetaFiles::open(disk, dir)?;
         let theirs = meta.meta().node;
@@ -530,7 +530,7 @@ fn open_meta(disk: &Disk, dir: &Path, options: &Options, salts: &mut Salts) -> R
             segment.display()
         )));
     }
-    let incarnation = Incarnation(salts.next().max(1));
+    let incarnation = Incarnation(salts.draw().max(1));
     let meta = Meta { node: options.node, incarnation, hard_state: HardState::default(), format: None };
     MetaFiles::create(disk, dir, meta)
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::disk::{Disk, PAGE_BYTES};
 use crate::limits;
+use crate::random::SplitMix64;
 
 use super::record::{Owner, SegmentHeader, BATCH_BYTES, RECORDS_AT};
 use super::segment::{self, Active};
@@ -33,16 +34,13 @@ struct Next {
     /// `None` until the cluster is formed.
     owner: Option<Owner>,
     sequence: u64,
-    salts: Salts,
+    /// From one random start: no two segments of one life have the same.
+    salts: SplitMix64,
     ready: Option<Active>,
 }
 
-/// A stream of salts from one random start: no two segments of one life have the same.
-#[derive(Debug)]
-pub(super) struct Salts(pub(super) u64);
-
 impl Preparer {
-    pub(super) fn new(disk: &Disk, dir: PathBuf, segment_bytes: u64, salts: Salts) -> Preparer {
+    pub(super) fn new(disk: &Disk, dir: PathBuf, segment_bytes: u64, salts: SplitMix64) -> Preparer {
         let next = Mutex::new(Next { owner: None, sequence: 0, salts, ready: None });
         let (disk, needed) = (disk.clone(), AtomicBool::new(false));
         Preparer { workshop: Arc::new(Workshop { disk, dir, segment_bytes, next, needed }) }
@@ -92,22 +90,11 @@ impl Preparer {
         let needed = (RECORDS_AT + BATCH_BYTES + item_bytes).next_multiple_of(PAGE_BYTES);
         let owner = next.owner.expect("segments are made for a formed cluster");
         let header =
-            SegmentHeader { sequence: next.sequence, salt: next.salts.next(), bytes: bytes_min.max(needed), owner };
+            SegmentHeader { sequence: next.sequence, salt: next.salts.draw(), bytes: bytes_min.max(needed), owner };
         segment::create(&self.workshop.disk, &self.workshop.dir, header)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Next> {
         self.workshop.next.lock().expect("no panic holds it")
-    }
-}
-
-impl Salts {
-    /// splitmix64: a bijection of a counter, so values repeat only after 2^64.
-    pub(super) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
     }
 }

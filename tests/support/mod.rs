@@ -1,5 +1,5 @@
 //! Real processes: a cluster of `raftkv serve` children on loopback, each test with its own ports and directory.
-#![allow(dead_code)] // each test binary uses its own part
+#![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub mod load;
 

@@ -40,8 +40,7 @@ pub(crate) struct Running {
     _processes: Processes,
 }
 
-/// Kept for their drop alone.
-#[allow(dead_code)]
+#[allow(dead_code, reason = "kept for their drop alone")]
 enum Processes {
     Own(Servers),
     Skeleton(Skeleton),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::super::memory::Memory;
 use super::{PAGE, SECTOR};
+use crate::random::SplitMix64;
 
 /// A file: the cache image is `memory[..size]`, the durable one is `durable` with zeroes where a page is missing.
 #[derive(Debug)]
@@ -65,7 +66,7 @@ impl Inode {
     }
 
     /// Rot around a byte; tells whether the last sync had written there. None: no such byte is durable.
-    pub(super) fn rot(&mut self, offset: usize, random: &mut Random) -> Option<bool> {
+    pub(super) fn rot(&mut self, offset: usize, random: &mut SplitMix64) -> Option<bool> {
         if offset >= self.durable_size {
             return None;
         }
@@ -74,7 +75,7 @@ impl Inode {
         let bytes = &mut self.durable_page(page)[sector..sector + SECTOR];
         match random.below(4) {
             0 => bytes.fill(0),
-            1 => bytes.iter_mut().for_each(|byte| *byte = random.next() as u8),
+            1 => bytes.iter_mut().for_each(|byte| *byte = random.draw() as u8),
             2 => bytes[at - sector] ^= 1 << random.below(8),
             _ => {
                 (0..random.below(64)).for_each(|_| bytes[random.below(SECTOR as u64) as usize] ^= 1 << random.below(8))
@@ -91,7 +92,7 @@ impl Inode {
     }
 
     /// A page that is about to be written, and another place in the file.
-    pub(super) fn draw_misdirection(&self, random: &mut Random) -> Option<(usize, usize)> {
+    pub(super) fn draw_misdirection(&self, random: &mut SplitMix64) -> Option<(usize, usize)> {
         let pages = self.size.div_ceil(PAGE) as u64;
         let page = *self.dirty.iter().nth(random.below(self.dirty.len().max(1) as u64) as usize)?;
         let wrong = random.below(pages.saturating_sub(1).max(1)) as usize;
@@ -150,14 +151,14 @@ impl Inode {
         memory
     }
 
-    pub(super) fn cut(&mut self, random: &mut Random) {
+    pub(super) fn cut(&mut self, random: &mut SplitMix64) {
         let survival_percent = [0, 25, 50, 75, 100][random.below(5) as usize];
         for page in self.dirty.clone() {
             if random.below(100) >= survival_percent {
                 continue;
             }
             let cached = self.cached_page(page);
-            let sectors = if random.below(2) == 0 { u64::MAX } else { random.next() };
+            let sectors = if random.below(2) == 0 { u64::MAX } else { random.draw() };
             let durable = self.durable_page(page);
             for sector in (0..PAGE / SECTOR).filter(|sector| sectors >> sector & 1 == 1) {
                 let range = sector * SECTOR..(sector + 1) * SECTOR;
@@ -181,22 +182,5 @@ impl Inode {
             durable_size: self.durable_size,
             last_synced: self.last_synced.clone(),
         }
-    }
-}
-
-/// splitmix64: small, seeded, good enough to choose pages.
-pub(super) struct Random(pub(super) u64);
-
-impl Random {
-    pub(super) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    pub(super) fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
     }
 }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::limits;
+use crate::random::SplitMix64;
 use crate::time::{Span, Time};
 
 /// The attempts to reach one peer.
@@ -15,7 +16,7 @@ pub(super) struct Dial {
     /// What the next failure will wait, before jitter.
     delay: Span,
     /// State of a small generator (SplitMix64): only spreads attempts.
-    random: u64,
+    random: SplitMix64,
 }
 
 /// How an attempt begins.
@@ -30,7 +31,7 @@ pub(super) enum Start {
 impl Dial {
     /// The first attempt is due at once.
     pub(super) fn new(address: String, seed: u64) -> Dial {
-        Dial { address, due: Time(0), delay: Span::millis(limits::PEER_RETRY_MS_MIN), random: seed }
+        Dial { address, due: Time(0), delay: Span::millis(limits::PEER_RETRY_MS_MIN), random: SplitMix64::new(seed) }
     }
 
     pub(super) fn due(&self) -> Time {
@@ -70,12 +71,7 @@ impl Dial {
 
     /// The delay, less up to a quarter.
     fn jittered(&mut self) -> Span {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.random;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^= mixed >> 31;
-        Span(self.delay.0 - mixed % (self.delay.0 / 4))
+        Span(self.delay.0 - self.random.below(self.delay.0 / 4))
     }
 }
 

@@ -183,8 +183,8 @@ struct Random(u64);
 
 impl Random {
     fn below(&mut self, bound: u64) -> u64 {
-        let mut salts = prepare::Salts(self.0);
-        let drawn = salts.next();
+        let mut salts = crate::random::SplitMix64::new(self.0);
+        let drawn = salts.draw();
         self.0 = drawn;
         drawn % bound
     }
