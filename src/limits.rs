@@ -4,7 +4,7 @@
 pub const KEY_BYTES_MAX: usize = 4 * 1024;
 /// Longest value, in bytes: one value must fit one frame and one pool buffer, and must not hold a heartbeat up.
 pub const VALUE_BYTES_MAX: usize = 1024 * 1024;
-/// Commands up to this size are copied into their batch's arena, so that a small command does not pin a read buffer (C-27).
+/// Commands up to this size are copied into an arena, so that a small command does not pin a read buffer (C-27).
 pub const COPIED_COMMAND_BYTES_MAX: usize = 4 * 1024;
 
 // kv
@@ -325,7 +325,7 @@ pub const REQUEST_DEADLINE_MS_MAX: u64 = 60_000;
 pub const PAGE_BYTES_MAX: usize = 256 * 1024;
 /// Keys that one page of a scan walks over when it only counts: some milliseconds.
 pub const PAGE_COUNTED_KEYS_MAX: u64 = 16 * 1024;
-/// Capacity of a batch's arena for small commands, in bytes.
+/// Block of an arena for small commands, in bytes: two calls of the allocator for some hundred of them.
 pub const ARENA_BYTES: usize = 64 * 1024;
 /// How long a server that stops waits for the answers that its clients are owed, in milliseconds.
 pub const STOP_PATIENCE_MS: u64 = 500;

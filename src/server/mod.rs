@@ -20,6 +20,7 @@
 )]
 
 mod admin;
+mod arena;
 mod boot;
 mod bulk_worker;
 mod gauges;

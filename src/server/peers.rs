@@ -9,7 +9,6 @@ use std::collections::BTreeSet;
 use std::io;
 use std::time::Duration;
 
-use bytes::Bytes;
 use log::{debug, info, warn};
 use mio::event::Event;
 use mio::net::{TcpListener, TcpStream};
@@ -20,6 +19,7 @@ use protocol::reply::Reason;
 use protocol::{ClusterId, NodeId};
 use slab::Slab;
 
+use super::arena::Arena;
 use super::names::{self, LookUp};
 use super::receipt::{Given, Trace};
 use crate::limits;
@@ -46,6 +46,10 @@ pub(super) struct Peers {
     readable: Vec<usize>,
     /// Connections with something to send.
     unsent: Vec<usize>,
+    /// Empty: takes the place of one of these two while it is gone through.
+    spare: Vec<usize>,
+    /// Small bodies of received entries lie here, one behind the other.
+    arena: Arena,
     /// The listener may have something to accept.
     acceptable: bool,
     /// Connections that want a snapshot; see [`Peers::take_fetchers`].
@@ -129,6 +133,8 @@ impl Peers {
             connections: Slab::new(),
             readable: Vec::new(),
             unsent: Vec::new(),
+            spare: Vec::new(),
+            arena: Arena::default(),
             acceptable: true,
             fetchers: Vec::new(),
             said: BTreeSet::new(),
@@ -165,11 +171,13 @@ impl Peers {
             self.accept(now);
         }
         self.finish_dials(now, replica);
-        for key in std::mem::take(&mut self.readable) {
+        let mut readable = std::mem::replace(&mut self.readable, std::mem::take(&mut self.spare));
+        for key in readable.drain(..) {
             if self.connections.contains(key) {
                 self.read_connection(now, key, replica);
             }
         }
+        self.spare = readable;
     }
 
     /// Queues a message, if its receiver is connected.
@@ -199,7 +207,8 @@ impl Peers {
 
     /// One vectored write for every connection with something to send.
     pub(super) fn flush(&mut self, now: Time, replica: &mut Replica) {
-        for key in std::mem::take(&mut self.unsent) {
+        let mut unsent = std::mem::replace(&mut self.unsent, std::mem::take(&mut self.spare));
+        for key in unsent.drain(..) {
             let Some(connection) = self.connections.get_mut(key) else { continue };
             if let Stage::Connecting(_) = connection.stage {
                 note(&mut self.unsent, key); // `finish_dials` looks at it in the next iteration
@@ -211,6 +220,7 @@ impl Peers {
                 Err(error) => self.close(now, key, replica, &error.to_string()),
             }
         }
+        self.spare = unsent;
     }
 
     /// Dials what is due and gives up what took too long.
@@ -333,8 +343,11 @@ impl Peers {
 
     /// Dialled connections of which the poll said something: TCP has answered, or failed.
     fn finish_dials(&mut self, now: Time, replica: &mut Replica) {
-        let candidates: Vec<usize> = self.unsent.iter().chain(&self.readable).copied().collect();
-        for key in candidates {
+        let is_dialled = |key: &usize| {
+            self.connections.get(*key).is_some_and(|connection| matches!(connection.stage, Stage::Connecting(_)))
+        };
+        let dialled: Vec<usize> = self.unsent.iter().chain(&self.readable).copied().filter(is_dialled).collect();
+        for key in dialled {
             let Some(connection) = self.connections.get_mut(key) else { continue };
             let Stage::Connecting(node) = connection.stage else { continue };
             let stream = connection.socket.stream();
@@ -383,7 +396,8 @@ impl Peers {
                     let link =
                         self.links.iter_mut().find(|link| link.node == peer).expect("an admitted peer has a link");
                     let socket = &mut connection.socket;
-                    return take_messages(now, socket, link, replica, &mut self.recorder, &mut self.trace);
+                    let Peers { arena, recorder, trace, .. } = self;
+                    return take_messages(now, socket, link, replica, arena, recorder, trace);
                 }
                 Stage::Accepted | Stage::Asked(_) => match take_greeting(connection)? {
                     Some(Greeting::Hello(hello)) => self.hello(now, key, hello, replica),
@@ -547,23 +561,14 @@ fn take_messages(
     socket: &mut PeerConnection,
     link: &mut Link,
     replica: &mut Replica,
+    arena: &mut Arena,
     recorder: &mut Recorder,
     trace: &mut Trace,
 ) -> Result<(), String> {
     let peer = link.node;
     while let Some(frame) = socket.next_frame(limits::PEER_FRAME_BYTES_MAX).map_err(|error| error.to_string())? {
         recorder.count(Counter::PeerFrames);
-        // All bodies of a frame share one copy: one allocation per message, and no entry pins the read buffer (C-27).
-        let mut shared: Option<Bytes> = None;
-        let payload = frame.payload();
-        let envelope = Envelope::decode(&frame, |body| {
-            if body.is_empty() {
-                return Bytes::new();
-            }
-            let shared = shared.get_or_insert_with(|| Bytes::copy_from_slice(payload));
-            let start = body.as_ptr() as usize - payload.as_ptr() as usize;
-            shared.slice(start..start + body.len())
-        });
+        let envelope = Envelope::decode(&frame, |body| arena.keep(body));
         let envelope = envelope.map_err(|error| format!("node {peer} sent what cannot be read: {error}"))?;
         if envelope.from != peer {
             return Err(format!("node {peer} sent a message as node {}", envelope.from));

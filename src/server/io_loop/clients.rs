@@ -122,12 +122,16 @@ impl Client {
 
 impl IoLoop {
     pub(super) fn read_clients(&mut self, now: Time) {
-        for key in std::mem::take(&mut self.readable) {
+        // Those that become readable meanwhile go behind them: their turn is the next one.
+        let readable = self.readable.len();
+        for position in 0..readable {
+            let key = self.readable[position];
             if let Some(client) = self.clients.get_mut(key) {
                 client.is_readable = false;
                 self.read_client(now, key);
             }
         }
+        self.readable.drain(..readable);
     }
 
     /// Lets paused connections go on, in their order: first what is buffered, then the socket.

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use log::info;
 use protocol::command::Command;
 use protocol::error::DecodeError;
@@ -21,6 +21,7 @@ use crate::mailbox::{Batch as _, Flush, Sender};
 use crate::metrics::{Counter, Recorder};
 use crate::net::connections::Key;
 use crate::replica::{ConnectionId, Published, ReplyTo, Request};
+use crate::server::arena::Arena;
 use crate::server::raft_loop::Requests;
 use crate::server::receipt::{Given, What};
 use crate::server::settings::Live;
@@ -84,8 +85,8 @@ pub(super) struct Desk {
     pub(super) credits: u32,
     /// Bytes of the commands in the batch that is being filled.
     unsent_bytes: usize,
-    /// Small commands and keys of this batch lie here, one behind the other.
-    arena: BytesMut,
+    /// Small commands and keys lie here, one behind the other.
+    arena: Arena,
     /// Linearizable reads of this iteration; one permission will do for all of them (C-18).
     collected: Vec<ReadOp>,
     /// Reads that wait for the permission with this token.
@@ -124,7 +125,7 @@ impl Desk {
             requests,
             credits,
             unsent_bytes: 0,
-            arena: BytesMut::new(),
+            arena: Arena::default(),
             collected: Vec::new(),
             waiting: BTreeMap::new(),
             read_alarm: Time::NEVER,
@@ -158,7 +159,7 @@ impl Desk {
         match *request {
             Wire::Write(_) => {
                 let reply_to = self.reply_to(asked.connection, header.request);
-                let body = self.keep(command);
+                let body = self.arena.keep(command);
                 self.unsent_bytes += body.len();
                 let RequestHeader { session, sequence, .. } = *header;
                 let body_checksum = *command_checksum;
@@ -169,11 +170,11 @@ impl Desk {
                 self.requests.batch().push(propose);
             }
             Wire::Get { key } => {
-                let want = Want::Get(self.keep(key));
+                let want = Want::Get(self.arena.keep(key));
                 return self.read(asked, header, want, deadline, reader);
             }
             Wire::Scan(scan) => {
-                let want = Want::Scan(Wanted::new(&scan, |key| self.keep(key)));
+                let want = Want::Scan(Wanted::new(&scan, |key| self.arena.keep(key)));
                 return self.read(asked, header, want, deadline, reader);
             }
             Wire::CloseView(view) => {
@@ -380,19 +381,6 @@ impl Desk {
             }
             _ => Ok(()),
         }
-    }
-
-    /// Copies bytes out of the read buffer: small ones into the arena, so that a command pins neither a buffer nor an
-    /// allocation of its own (C-27).
-    fn keep(&mut self, bytes: &[u8]) -> Bytes {
-        if bytes.len() > limits::COPIED_COMMAND_BYTES_MAX {
-            return Bytes::copy_from_slice(bytes);
-        }
-        if self.arena.capacity() < bytes.len() {
-            self.arena = BytesMut::with_capacity(limits::ARENA_BYTES);
-        }
-        self.arena.extend_from_slice(bytes);
-        self.arena.split().freeze()
     }
 
     fn token(&mut self) -> u64 {
