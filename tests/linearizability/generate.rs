@@ -22,6 +22,8 @@ pub struct Shape {
     revisions: bool,
     /// Per mille of operations whose end is unknown; as many are not executed.
     lost: u64,
+    /// Whether what was sent once more is executed once more.
+    copies: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,27 +43,27 @@ impl Shape {
     pub fn broad() -> Self {
         use Verb::{Batch, CompareAndSet, Get, Increment, Page, Put, Remove, Update};
         let verbs = &[Put, Update, Update, Remove, CompareAndSet, Increment, Batch, Get, Get, Get, Page];
-        Self { clients: 6, operations: 120, keys: 5, values: 0, verbs, revisions: true, lost: 80 }
+        Self { clients: 6, operations: 120, keys: 5, values: 0, verbs, revisions: true, lost: 80, copies: true }
     }
 
     /// Updates and reads, so that a value tells who wrote it.
     pub fn unique_values() -> Self {
         let verbs = &[Verb::Update, Verb::Update, Verb::Remove, Verb::Get, Verb::Get, Verb::Get];
-        Self { clients: 5, operations: 200, keys: 3, values: 0, verbs, revisions: false, lost: 50 }
+        Self { clients: 5, operations: 200, keys: 3, values: 0, verbs, revisions: false, lost: 50, copies: false }
     }
 
     /// At length, on one key, where a quarter of the ends are unknown.
     pub fn forgetful() -> Self {
         use Verb::{Get, Put, Remove, Update};
         let verbs = &[Put, Update, Update, Remove, Get, Get, Get];
-        Self { clients: 8, operations: 3_000, keys: 1, values: 0, verbs, revisions: true, lost: 150 }
+        Self { clients: 8, operations: 3_000, keys: 1, values: 0, verbs, revisions: true, lost: 150, copies: false }
     }
 
     /// So small that every order can be tried.
     pub fn tiny() -> Self {
         use Verb::{Batch, CompareAndSet, Get, Increment, Put, Remove, Update};
         let verbs = &[Put, Update, Update, Remove, CompareAndSet, Increment, Batch, Get, Get, Get];
-        Self { clients: 3, operations: 7, keys: 2, values: 2, verbs, revisions: true, lost: 120 }
+        Self { clients: 3, operations: 7, keys: 2, values: 2, verbs, revisions: true, lost: 120, copies: true }
     }
 
     /// The same, where nothing depends on revisions.
@@ -85,20 +87,37 @@ pub fn generate(seed: u64, shape: &Shape) -> Generated {
     let mut clients: Vec<Client> = (0..shape.clients).map(|_| Client::Idle).collect();
     let (mut history, mut log, mut model) = (History::default(), Log::new(), Model::default());
     let mut index = 0;
+    // Writes that were sent once more: each may be executed, and nobody is told.
+    let mut copies: Vec<Action> = Vec::new();
     while history.operations.len() < shape.operations {
+        if !copies.is_empty() && random.below(1000) < shape.lost {
+            let action = copies.swap_remove(random.below(copies.len() as u64) as usize);
+            index += 1;
+            model.execute(index, &action);
+            log.insert(index, action);
+        }
         let number = random.below(clients.len() as u64) as usize;
         let client = &mut clients[number];
         *client = match std::mem::replace(client, Client::Idle) {
             Client::Idle => Client::Asked(history.begin(number as u32, action(&mut random, shape, index))),
             // Whoever is not executed, or never told, asks something else.
-            Client::Asked(operation) if random.below(1000) < shape.lost => {
-                match random.below(3) {
-                    0 => history.not_executed(operation),
-                    1 => history.asked_again(operation),
-                    _ => {}
+            Client::Asked(operation) if random.below(1000) < shape.lost => match random.below(3) {
+                0 => {
+                    history.not_executed(operation);
+                    Client::Idle
                 }
-                Client::Idle
-            }
+                1 => {
+                    history.asked_again(operation);
+                    let action = &history.operations[operation].action;
+                    copies.extend((shape.copies && action.writes()).then(|| action.clone()));
+                    if shape.copies {
+                        Client::Asked(operation)
+                    } else {
+                        Client::Idle
+                    }
+                }
+                _ => Client::Idle,
+            },
             Client::Asked(operation) => {
                 let action = history.operations[operation].action.clone();
                 let answer = if action.writes() {

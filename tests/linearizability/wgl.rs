@@ -509,7 +509,7 @@ impl<'a> Search<'a> {
     /// Whether nobody is to be told any more what an action writes.
     fn is_spent(&self, action: &Action, place: &Place) -> bool {
         let (Action::Put { key, value } | Action::Update { key, value }) = action else { return false };
-        self.needed.readers(key, value).last().is_none_or(|reader| place.is_behind(*reader))
+        self.needed.readers(key, value).iter().rev().all(|reader| place.is_behind(*reader))
     }
 
     /// A value that must stay until it is told, to nobody who is open yet: the operation that ends first comes before whoever

@@ -216,6 +216,9 @@ impl Client {
     /// All its connections break, and it does not see it before it wakes.
     fn fall_asleep(&mut self, now: Time, wires: &mut Vec<Wire>) {
         let is_retried = |operation: &Operation| operation.number.is_some();
+        // Whoever would not wake while there are faults stays awake: a healed cluster answers all its clients.
+        let calm = START.0 + self.profile.turmoil.0;
+        self.sleeps_at = self.sleeps_at.filter(|_| now.0 + SLEEP.0 < calm);
         if self.sleeps_at.is_none_or(|at| now < at) || !self.operations.values().any(is_retried) {
             return;
         }
