@@ -24,6 +24,12 @@ pub fn hit(name: &'static str) {
     HITS.with_borrow_mut(|hits| *hits.entry(name).or_default() += 1);
 }
 
+/// How often this thread has counted a mark since it last took them.
+#[cfg(debug_assertions)]
+pub fn hits(name: &str) -> u64 {
+    HITS.with_borrow(|hits| hits.get(name).copied().unwrap_or(0))
+}
+
 /// What this thread has counted since it last took it.
 #[cfg(debug_assertions)]
 pub fn take() -> BTreeMap<&'static str, u64> {

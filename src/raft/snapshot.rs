@@ -49,13 +49,14 @@ impl Snapshots {
 
     /// Where the log may be cut off. The newest snapshot does not count: should its file rot, the one before it and the log
     /// hold the same. Of the others the newest at or below `floor` is taken; if so many were taken since that the oldest
-    /// one known is above it, nobody is waited for any longer.
+    /// one known is above it, nobody is waited for any longer. It may be where the log begins: a start that could not verify
+    /// what is before its snapshot begins there, and what is before is still on the disk.
     fn cut(&self, base: Index, floor: Index) -> Option<LogBase> {
         let newest = sabotage!(CompactedToNewest, 1, 0);
         let older = self.ends.iter().take(self.ends.len().saturating_sub(newest));
         let full = self.ends.len() == limits::SNAPSHOTS_HELD_MAX;
         let below = older.clone().rev().find(|end| end.id.index <= floor);
-        below.or_else(|| older.clone().next().filter(|_| full)).filter(|end| end.id.index > base).copied()
+        below.or_else(|| older.clone().next().filter(|_| full)).filter(|end| end.id.index >= base).copied()
     }
 }
 

@@ -288,6 +288,7 @@ impl Wal {
             )));
         }
         self.view.set_base(base);
+        self.view.set_cut(base.id.index);
         if let Some(writer) = &mut self.writer {
             writer.compact(base);
         }
@@ -452,7 +453,7 @@ impl Wal {
     }
 
     fn remove_oldest_segment(&mut self) -> Result<bool, WalError> {
-        let index = self.view.base().id.index;
+        let index = self.view.cut();
         let Some((oldest, next)) = self.view.oldest() else { return Ok(false) };
         // A log that was never cut off needs no snapshot, and must not come to need one.
         let covered =

@@ -38,6 +38,9 @@ pub(super) struct View {
     /// Index of the last durable entry.
     last: AtomicU64,
     base: RwLock<LogBase>,
+    /// Segments may leave that hold nothing behind this index: where the log was cut off last. Not where it begins for
+    /// readers if a start could not verify what is before its snapshot: the snapshot before that needs it (C-5).
+    cut: AtomicU64,
 }
 
 /// Where an entry is, and how far the run it is in is the newest.
@@ -83,6 +86,16 @@ impl View {
     /// covered.
     pub(super) fn restart(&self, base: LogBase) {
         self.publish(base.id.index, Some(base));
+        self.set_cut(base.id.index);
+    }
+
+    /// What is at or before `index` may leave the disk.
+    pub(super) fn set_cut(&self, index: Index) {
+        self.cut.store(index.0, Ordering::Relaxed); // of the wal thread alone
+    }
+
+    pub(super) fn cut(&self) -> Index {
+        Index(self.cut.load(Ordering::Relaxed))
     }
 
     /// Nothing at or before `base` is in the log.

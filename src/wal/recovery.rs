@@ -256,6 +256,7 @@ impl Replay<'_> {
 
     fn finish(mut self, end: Position) -> Result<Replayed, WalError> {
         let before = self.tip.last;
+        self.view.set_cut(self.tip.base.id.index);
         let restart = self.lay_snapshot()?;
         if restart {
             self.tail.clear();

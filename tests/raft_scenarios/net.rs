@@ -347,6 +347,7 @@ impl Net {
         let node = self.node_mut(id);
         let (_, append) = node.pending.pop_front()?;
         node.durable.write(&append, usize::MAX);
+        node.cuts.extend(append.compact.map(|to| to.id.index.0));
         node.durable.compact(&append);
         node.handed.compact(&append);
         let sequence = append.sequence;

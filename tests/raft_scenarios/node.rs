@@ -249,6 +249,8 @@ pub struct Node {
     pub newest_rotten: bool,
     pub fetch: Option<Fetch>,
     pub fetch_held: bool,
+    /// Where the log was told to be cut off.
+    pub cuts: Vec<u64>,
     /// Fetches that were begun, and when.
     pub fetches: Vec<(Time, FetchSnapshot)>,
     pub reads: Vec<ReadState>,
@@ -277,6 +279,7 @@ impl Node {
             newest_rotten: false,
             fetch: None,
             fetch_held: false,
+            cuts: Vec::new(),
             fetches: Vec::new(),
             reads: Vec::new(),
             stop: None,

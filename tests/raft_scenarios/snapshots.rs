@@ -745,6 +745,24 @@ fn c05_a_damaged_snapshot_is_not_offered() {
     assert!(offered(&net).contains(&newest.end.id.index.0), "a new file of the same place");
 }
 
+/// A log that begins where its only snapshot ends is cut off there once there is another: files from before that were kept
+/// for the snapshot before may leave then, and not one snapshot later.
+#[test]
+fn c05_a_log_is_cut_off_where_it_begins() {
+    let mut net = left_behind();
+    net.rejoin(2);
+    net.run(HB.times(3));
+    let begins = base(&net, 2);
+    assert_eq!((net.node(2).cuts.clone(), begins > 0), (vec![begins], true), "it was installed");
+    for _ in 0..2 {
+        net.propose(0, "between snapshots").expect("leads");
+        net.run(HB);
+        net.snapshot(2);
+        net.run(HB);
+    }
+    assert_eq!(net.node(2).cuts, [begins, begins, begins + 1], "once more there, and then at the next");
+}
+
 /// A log entry whose body nobody needs any more is not kept in memory either.
 #[test]
 fn a_log_that_is_cut_off_answers_for_its_base() {

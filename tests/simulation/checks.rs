@@ -157,12 +157,11 @@ impl World {
             trace: self.trace,
             events: self.events,
             simulated: self.elapsed(),
-            safety: self.profile.turmoil,
+            safety: self.safety,
             completed_in_safety: self.completed_in_safety,
             committed: self.oracle.commit_index(),
             leader_changes: self.oracle.leaders().saturating_sub(1),
-            unsynced_lost: self.nodes.iter().any(|node| node.lost_unsynced),
-            overwritten: self.oracle.overwritten,
+            features: self.features(),
             ..Summary::default()
         };
         for client in &self.clients {

@@ -22,7 +22,8 @@ pub struct Damage {
     pub harmed: bool,
     /// The files that were harmed since a start found them good; snapshots, since ever.
     files: BTreeSet<String>,
-    /// The newest snapshot was fetched, and none was taken since: the log begins behind it.
+    /// The log restarted behind the newest snapshot, which was fetched or holds more than the log did, and none was taken
+    /// since.
     pub is_covered_once: bool,
     /// A start has made both meta files: before, a first start may have lost its power between the two.
     has_meta_twins: bool,

@@ -9,6 +9,9 @@ use crate::random::Random;
 use crate::schedule::{record, Deed, ScheduledFault};
 use crate::world::{World, START};
 
+/// Disks are harmed when so much of the time of faults is over.
+const HARM_BEHIND_PERCENT: u64 = 50;
+
 pub struct Nemesis {
     profile: Profile,
     random: Random,
@@ -144,8 +147,12 @@ impl Nemesis {
         vec![deed]
     }
 
-    /// Something for a disk that may be harmed; none if there is no such disk.
+    /// Something for a disk that may be harmed; none if there is no such disk, or it is too early: a cluster of three that has
+    /// lost a disk needs both others, so that nothing is overwritten any more.
     fn harm(&mut self, fault: Fault, world: &World, back_after: Span) -> Option<Vec<Deed>> {
+        if world.elapsed() < Span(self.profile.turmoil.0 / 100 * HARM_BEHIND_PERCENT) && !self.profile.beyond {
+            return None;
+        }
         let may: Vec<u32> = (0..self.profile.nodes).filter(|id| world.may_harm(*id)).collect();
         let node = *may.get(self.random.below(may.len() as u64) as usize)?;
         let seed = self.random.next();

@@ -94,6 +94,9 @@ impl Node {
         assert!(self.process.is_none(), "one process at a time");
         self.life += 1;
         let Opened { wal, found, snapshots, store, snapshot } = open(self.disk.clone(), self.wal_options(profile))?;
+        // A state may reach beyond what the own log had synced: then the log restarts behind it.
+        let ends = snapshot.map(|snapshot| snapshot.position.id);
+        self.damage.is_covered_once |= ends == Some(found.last) && found.last == found.base.id;
         let now = self.local(now);
         let settings = self.settings(profile, found.meta.incarnation);
         let io = IoLoop::new(store.reader(), profile.credits);

@@ -8,8 +8,13 @@ use raftkv::time::{Span, Time};
 use crate::clients::{Client, Mood};
 use crate::node::ELECTION_TIMEOUT_MIN;
 use crate::oracle::violated;
+use crate::runs::{Features, COMPLETED_MIN};
 use crate::world::{Event, World};
 
+/// Faults go on until a seed has its dose, but no longer than this beyond their time.
+const MORE_FAULTS_MAX: Span = Span::secs(240);
+/// How often it is looked whether a seed has its dose.
+pub const DOSE_LOOK_EVERY: Span = Span::secs(5);
 /// A healed quorum elects and commits within so many election timeouts (I-24).
 const ELECTION_TIMEOUTS: u64 = 20;
 /// Clients go on so long when everything is healed.
@@ -58,8 +63,25 @@ impl World {
         }
     }
 
+    /// Whether a seed of full length has done what makes it count, or will not.
+    pub fn has_its_dose(&self) -> bool {
+        let is_late = self.elapsed() >= self.profile.turmoil + MORE_FAULTS_MAX;
+        self.profile.is_short || is_late || (self.completed() >= COMPLETED_MIN && self.features().has_all())
+    }
+
+    pub fn features(&self) -> Features {
+        Features {
+            leader_change: self.oracle.leaders() > 1,
+            power_loss: self.nodes.iter().any(|node| node.lost_unsynced),
+            segment_roll: raftkv::marks::hits("wal: segment rolled") > 0,
+            overwritten: self.oracle.overwritten > 0,
+            compaction: raftkv::marks::hits("wal: segment removed") > 0,
+        }
+    }
+
     /// The safety phase is over.
     pub fn heal_quorum(&mut self) {
+        (self.safety, self.completed_in_safety) = (self.elapsed(), self.completed());
         // Only all nodes together can form a cluster (C-17): a quorum cannot be asked to.
         // Nor is there always one beyond the promise.
         if self.oracle.commit_index() == 0 || self.profile.beyond {
@@ -75,7 +97,6 @@ impl World {
         assert!(ids.len() > self.profile.nodes as usize / 2, "no more disks are harmed than may be");
         let members = ids.iter().fold(0, |members, id| members | 1 << id);
         let (since, executed_before) = (self.queue.now(), self.executed());
-        self.completed_in_safety = self.clients.iter().map(|client| client.tally.executed + client.tally.read).sum();
         self.phase = Phase::Liveness(Quorum { members, since, executed_before, target: None });
         let within = |a: &u32, b: &u32| members >> a & 1 == 1 && members >> b & 1 == 1;
         let rest = self.network.blocked().iter().copied().filter(|(a, b)| !within(a, b)).collect();
@@ -183,6 +204,11 @@ impl World {
             );
         }
         led && same && idle
+    }
+
+    /// Answered operations.
+    fn completed(&self) -> u64 {
+        self.clients.iter().map(|client| client.tally.executed + client.tally.read).sum()
     }
 
     fn executed(&self) -> u64 {

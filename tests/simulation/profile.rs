@@ -16,7 +16,7 @@ pub struct Profile {
     pub keys: u64,
     /// Mean time between two operations of a client.
     pub think: Span,
-    /// How long faults go on.
+    /// How long faults go on at least; longer if a seed does not have its dose by then.
     pub turmoil: Span,
     /// Mean one-way delay of a message.
     pub delay: Span,
@@ -120,7 +120,7 @@ impl Profile {
         let r = &mut random;
         let lossy = r.chance(300);
         let (clients, turmoil) = (r.between(2, 8), Span::secs(r.pick(&[120, 130, 160])));
-        let sleeper = r.chance(15);
+        let sleeper = r.chance(40);
         let turmoil = if sleeper { turmoil + SLEEPER } else { turmoil };
         let delay = Span::micros(r.pick(&[100, 1_000, 5_000, 40_000]));
         // One small message per round trip would be all that a slow network carries.
@@ -144,7 +144,7 @@ impl Profile {
             kills: r.chance(800),
             power_cuts: r.chance(980),
             all_at_once: r.chance(400),
-            partitions: r.chance(900),
+            partitions: r.chance(950),
             pauses: r.chance(400),
             resets: r.chance(700),
             clock_jumps: r.chance(300),
@@ -160,8 +160,8 @@ impl Profile {
             append_bytes: r.pick(if is_slow { &[20_000, 100_000] } else { &[100, 500, 8_000, 100_000] }),
             inflight_messages: r.pick(if is_slow { &[8, 64] } else { &[1, 4, 64] }),
             credits: r.pick(&[8, 64]) as u32,
-            patience: Span::millis(r.pick(&[100, 1_000, 5_000])).max(delay.times(16)),
-            rot: r.chance(300),
+            patience: Span::millis(r.pick(&[100, 1_000, 5_000])).max(delay.times(32)),
+            rot: r.chance(500),
             misdirected: r.chance(200),
             wipes: r.chance(150),
             old_disks: r.chance(200),

@@ -20,9 +20,11 @@ use crate::world::{World, WHERE};
 const TWICE_EVERY: u64 = 50;
 /// What a seed must have done to count.
 const SAFETY_MIN: Span = Span::secs(120);
-const COMPLETED_MIN: u64 = 2_000;
-/// So many per mille of the seeds of a long run must have each of the [`Summary::features`].
-const FEATURE_PERMILLE_MIN: u64 = 800;
+pub const COMPLETED_MIN: u64 = 2_000;
+/// So many per mille of the seeds of a long run must count, and so many must have all of the [`Features`].
+const DOSE_PERMILLE_MIN: u64 = 800;
+const COUNTED: &str = "2,000 operations in 120 s of faults";
+const ALL_FEATURES: &str = "all five of these";
 /// A run of so many seeds is long: every mark must have been hit, every feature be common.
 const LONG_RUN: u64 = 1_000;
 
@@ -79,9 +81,36 @@ pub struct Summary {
     /// Of no increment it is unknown whether it was executed.
     pub counters_exact: bool,
     pub leader_changes: u64,
-    pub unsynced_lost: bool,
-    pub overwritten: u64,
+    pub features: Features,
     pub marks: BTreeMap<&'static str, u64>,
+}
+
+/// What most seeds should have.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Features {
+    pub leader_change: bool,
+    /// The power went with unsynced bytes.
+    pub power_loss: bool,
+    pub segment_roll: bool,
+    /// A log's end was replaced.
+    pub overwritten: bool,
+    pub compaction: bool,
+}
+
+impl Features {
+    pub fn has_all(&self) -> bool {
+        self.each().iter().all(|(_, has)| *has)
+    }
+
+    fn each(&self) -> [(&'static str, bool); 5] {
+        [
+            ("a leader change", self.leader_change),
+            ("a power loss with unsynced bytes", self.power_loss),
+            ("a segment roll", self.segment_roll),
+            ("an overwritten suffix", self.overwritten),
+            ("a compaction", self.compaction),
+        ]
+    }
 }
 
 /// What many runs amount to.
@@ -90,7 +119,6 @@ pub struct Summary {
 pub struct Totals {
     pub seeds: u64,
     pub failures: Vec<String>,
-    counted: u64,
     twice: u64,
     sums: BTreeMap<&'static str, u64>,
     seeds_with: BTreeMap<&'static str, u64>,
@@ -102,21 +130,6 @@ pub struct Totals {
 impl Summary {
     fn counts(&self) -> bool {
         self.safety >= SAFETY_MIN && self.completed_in_safety >= COMPLETED_MIN
-    }
-
-    fn mark(&self, name: &str) -> u64 {
-        self.marks.get(name).copied().unwrap_or(0)
-    }
-
-    /// What most seeds should have.
-    fn features(&self) -> [(&'static str, bool); 5] {
-        [
-            ("a leader change", self.leader_changes > 0),
-            ("a power loss with unsynced bytes", self.unsynced_lost),
-            ("a segment roll", self.mark("wal: segment rolled") > 0),
-            ("an overwritten suffix", self.overwritten > 0),
-            ("a compaction", self.mark("wal: segment removed") > 0),
-        ]
     }
 
     fn sums(&self) -> [(&'static str, u64); 12] {
@@ -245,11 +258,11 @@ fn run_seeds(first: u64, profile: fn(u64) -> Profile, more: impl Fn(&Totals) -> 
 
 impl Totals {
     fn add(&mut self, summary: &Summary) {
-        self.counted += u64::from(summary.counts());
         for (name, number) in summary.sums() {
             *self.sums.entry(name).or_default() += number;
         }
-        for (name, has) in summary.features() {
+        let whole = [(COUNTED, summary.counts()), (ALL_FEATURES, summary.features.has_all())];
+        for (name, has) in summary.features.each().into_iter().chain(whole) {
             *self.seeds_with.entry(name).or_default() += u64::from(has);
         }
         for (name, hits) in &summary.marks {
@@ -260,7 +273,6 @@ impl Totals {
     /// Adds what another thread ran.
     fn merge(&mut self, other: Totals) {
         self.seeds += other.seeds;
-        self.counted += other.counted;
         self.twice += other.twice;
         self.failures.extend(other.failures);
         for (mine, theirs) in
@@ -277,7 +289,7 @@ impl Totals {
         }
         let silent = MARKS.iter().filter(|name| !self.marks.contains_key(*name));
         let silent = silent.map(|name| format!("mark \"{name}\" was never hit"));
-        let rare = self.seeds_with.iter().filter(|(_, seeds)| **seeds * 1_000 < self.seeds * FEATURE_PERMILLE_MIN);
+        let rare = self.seeds_with.iter().filter(|(_, seeds)| **seeds * 1_000 < self.seeds * DOSE_PERMILLE_MIN);
         silent.chain(rare.map(|(name, seeds)| format!("only {seeds} of {} seeds have {name}", self.seeds))).collect()
     }
 }
@@ -287,7 +299,6 @@ impl fmt::Display for Totals {
         let mut line = |name: &str, number: u64| writeln!(f, "  {name:<52} {number:>14}");
         line("seeds", self.seeds)?;
         line("  failed", self.failures.len() as u64)?;
-        line("  that count (120 s of faults, 2,000 operations)", self.counted)?;
         line("  run twice, with the same trace", self.twice)?;
         for (name, seeds) in &self.seeds_with {
             line(&format!("  with {name}"), *seeds)?;

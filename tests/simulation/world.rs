@@ -19,7 +19,7 @@ use crate::nemesis::Nemesis;
 use crate::network::Network;
 use crate::node::Node;
 use crate::oracle::{violated, Held, Oracle};
-use crate::phases::Phase;
+use crate::phases::{Phase, DOSE_LOOK_EVERY};
 use crate::profile::Profile;
 use crate::promises::Watch;
 use crate::queue::Queue;
@@ -127,6 +127,8 @@ pub struct World {
     pub random: Random,
     pub phase: Phase,
     pub watch: Watch,
+    /// How long faults went on, and what was answered meanwhile.
+    pub safety: Span,
     pub completed_in_safety: u64,
     pub trace: Trace,
     pub events: u64,
@@ -179,6 +181,7 @@ impl World {
             }),
             phase: Phase::Safety,
             watch: Watch::default(),
+            safety: Span(0),
             completed_in_safety: 0,
             trace: Trace::default(),
             events: 0,
@@ -221,7 +224,8 @@ impl World {
                 self.network.time_out(&mut self.queue, from, to, connection);
             }
             Event::Fault => self.fault(),
-            Event::HealQuorum => self.heal_quorum(),
+            Event::HealQuorum if self.has_its_dose() => self.heal_quorum(),
+            Event::HealQuorum => self.queue.after(DOSE_LOOK_EVERY, event),
             Event::ClientRun { client: number } => {
                 let client = &mut self.clients[number as usize];
                 if client.next_run.0 <= self.queue.now().0 || client.next_run.0 == u64::MAX {

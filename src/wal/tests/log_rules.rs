@@ -370,6 +370,42 @@ fn c5_the_log_reaches_back_to_the_older_of_two_snapshots() {
     }
 }
 
+/// A start that cannot verify what is before the newest snapshot does not let it go (C-5): should that snapshot rot, the older
+/// one needs it. It leaves when the log is cut off again, even where the start left it.
+#[test]
+fn c5_a_start_leaves_what_the_older_snapshot_needs() {
+    let mut rig = Rig::new();
+    for index in 0..250 {
+        rig.push(index, 2, &[2; 100]);
+    }
+    rig.wal().commit().unwrap();
+    // The first entry of the segment that will be the oldest replaces others, so what was before it is not known.
+    rig.reopen();
+    for index in 200..500 {
+        rig.push(index, 3, &[3; 100]);
+        rig.wal().commit().unwrap();
+    }
+    let at = |rig: &Rig, index: usize| {
+        let header = header_of(rig, index);
+        LogBase { id: header.id, chain: header.chain, log_time: header.log_time }
+    };
+    let (older, newer) = (at(&rig, 210), at(&rig, 450));
+    rig.wal().compact(older).unwrap();
+    while rig.wal().remove_oldest().unwrap() {}
+    for start in 0..3 {
+        rig.options.snapshot = Some(newer);
+        assert_eq!(rig.open().unwrap().base.id, newer.id, "what is before cannot be verified");
+        assert!(!rig.wal().remove_oldest().unwrap(), "start {start}");
+        rig.options.snapshot = Some(older);
+        assert_eq!(rig.open().unwrap().last.index, Index(500), "the older one reaches the log");
+        assert!(!rig.wal().remove_oldest().unwrap(), "start {start}");
+    }
+    rig.options.snapshot = Some(newer);
+    rig.open().unwrap();
+    rig.wal().compact(newer).unwrap();
+    assert!(rig.wal().remove_oldest().unwrap(), "there is a third one by now");
+}
+
 #[test]
 fn c5_a_base_in_a_group_restarts_the_log() {
     let (mut rig, snapshot) = rig_of_c5();
