@@ -110,11 +110,17 @@ impl Replica {
         }
         let bytes = self.store.bytes() + self.store.sessions().bytes();
         let state = bytes.saturating_mul(self.settings.snapshot_state_percent) / 100;
-        let enough = snapshots.damaged || snapshots.log_bytes >= self.settings.snapshot_log_bytes_min.max(state);
+        let due = self.settings.snapshot_log_bytes_min.max(state);
+        let enough = snapshots.damaged || snapshots.log_bytes >= due;
         if !enough && snapshots.asked.is_empty() {
             return;
         }
-        let patient = snapshots.abandoned >= ABANDONED_MAX;
+        // The others may commit what this node's disk does not hold yet. After a loss of power the log would restart behind a
+        // snapshot of that, and one file would be all that covers it (C-5). A disk that is always behind is not waited for.
+        if self.is_ahead_of_disk() && self.snapshots.log_bytes < due.saturating_mul(2) {
+            return;
+        }
+        let patient = self.snapshots.abandoned >= ABANDONED_MAX;
         let Ok(view) = self.store.open_snapshot_view(self.settings.boot, patient) else {
             // The last one's view is still being taken down.
             self.snapshots.not_before = Some(now + Span::millis(limits::SNAPSHOT_VIEW_RETRY_MS));
@@ -132,6 +138,11 @@ impl Replica {
         self.snapshots.taking = Some(Taking { view, patient, log_bytes, askers, void: false });
         sabotage!(SessionsCapturedLate: { return self.snapshots.late = Some(TakeSnapshot { contents, view }) });
         effects.take_snapshot = Some(TakeSnapshot { contents, view });
+    }
+
+    fn is_ahead_of_disk(&self) -> bool {
+        let durable = self.raft().map_or(Index(u64::MAX), Raft::durable_index);
+        durable < self.snapshots.applied.id.index
     }
 
     /// The bulk worker has finished, or given up.

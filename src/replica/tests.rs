@@ -20,6 +20,9 @@ struct Rig {
     replicas: Vec<Replica>,
     /// Nodes that are cut off: nothing reaches or leaves them.
     cut: BTreeSet<usize>,
+    /// Nodes whose appends are not written, and those appends.
+    disk_held: BTreeSet<usize>,
+    unwritten: Vec<(usize, raft::Append)>,
     done: Vec<Completion>,
     /// All entries that any of them handed to its log.
     handed: Vec<Entry>,
@@ -72,6 +75,8 @@ impl Rig {
             now: Time(0),
             replicas,
             cut,
+            disk_held: BTreeSet::new(),
+            unwritten: Vec::new(),
             done: Vec::new(),
             handed: Vec::new(),
             takes: Vec::new(),
@@ -134,6 +139,9 @@ impl Rig {
                 self.done.extend(effects.completions.drain(..).map(|(_, completion)| completion));
                 busy |= effects.more || effects.append.is_some() || !effects.messages.is_empty();
                 let mut messages = std::mem::take(&mut effects.messages);
+                if self.disk_held.contains(&node) {
+                    self.unwritten.extend(effects.append.take().map(|append| (node, append)));
+                }
                 if let Some(append) = effects.append.take() {
                     let persisted = Input::Persisted { sequence: append.sequence, queue_us: 0, sync_us: 0 };
                     self.replicas[node].step(self.now, persisted);

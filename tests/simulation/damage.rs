@@ -62,9 +62,11 @@ impl Damage {
             || harmed("snapshot-") > usize::from(!self.is_covered_once)
     }
 
-    /// A start has believed it: the log is good, and the meta files were made equal.
-    pub fn started(&mut self) {
-        self.files.retain(|file| file.starts_with("snapshot-"));
+    /// A start has believed it: the log is good, and the meta files were made equal. Snapshots that were set aside or removed
+    /// cost no other one its excuse.
+    pub fn started(&mut self, disk: &VirtualDisk) {
+        let there = |file: &String| disk.files().iter().any(|(path, _)| path == &Path::new(DATA).join(file));
+        self.files.retain(|file| file.starts_with("snapshot-") && there(file));
         self.has_meta_twins = true;
     }
 

@@ -150,7 +150,8 @@ impl Nemesis {
     /// Something for a disk that may be harmed; none if there is no such disk, or it is too early: a cluster of three that has
     /// lost a disk needs both others, so that nothing is overwritten any more.
     fn harm(&mut self, fault: Fault, world: &World, back_after: Span) -> Option<Vec<Deed>> {
-        if world.elapsed() < Span(self.profile.turmoil.0 / 100 * HARM_BEHIND_PERCENT) && !self.profile.beyond {
+        let early = world.elapsed() < Span(self.profile.turmoil.0 / 100 * HARM_BEHIND_PERCENT);
+        if early && !self.profile.early_harm && !self.profile.beyond {
             return None;
         }
         let may: Vec<u32> = (0..self.profile.nodes).filter(|id| world.may_harm(*id)).collect();

@@ -46,6 +46,8 @@ pub struct Profile {
     pub misdirected: bool,
     pub wipes: bool,
     pub old_disks: bool,
+    /// Disks may be harmed from the beginning, while the cluster is formed; else in the second half.
+    pub early_harm: bool,
     /// More may be harmed than the promise covers: nothing need work any more, but no answer may be wrong.
     pub beyond: bool,
     /// Clocks run wrong by up to so many millionths.
@@ -165,6 +167,7 @@ impl Profile {
             misdirected: r.chance(200),
             wipes: r.chance(150),
             old_disks: r.chance(200),
+            early_harm: r.chance(200),
             beyond: false,
             stragglers: r.pick(&[0, 0, 2, 10]),
             copies: r.pick(&[0, 200, 200]),

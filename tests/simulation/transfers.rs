@@ -30,7 +30,6 @@ impl World {
         drop(effects.discarded.take());
         self.bulk_outcomes(id, out);
         if installed {
-            self.nodes[id as usize].damage.is_covered_once = true;
             self.check_state(id);
         }
     }

@@ -277,7 +277,8 @@ impl World {
             Err(error) if error.is_refusal() && node.damage.excuses_refusal() => return self.refused(id),
             Err(error) => violated("a node finds its disk as it left it", id, format!("{error:?}")),
         }
-        self.nodes[id as usize].damage.started();
+        let node = &mut self.nodes[id as usize];
+        node.damage.started(&node.disk);
         self.note_written_pages(id);
         let process = self.nodes[id as usize].process.as_ref().expect("just booted");
         let hard_state = process.wal.meta().hard_state;
@@ -370,6 +371,7 @@ impl World {
                 violated("no node reaches an impossible state", id, format!("exit {}: {}", stop.exit_code, stop.text));
             }
             if let Some(append) = effects.append.take() {
+                self.nodes[id as usize].damage.is_covered_once |= append.base.is_some();
                 self.oracle.appended(id, &append);
                 self.append(id, append);
             }

@@ -97,6 +97,31 @@ fn c22_a_snapshot_is_due_by_bytes_and_captures_what_belongs_to_its_revision() {
     assert_eq!(rig.only_take().contents.position.id.index, Index(10), "what came meanwhile is worth the next");
 }
 
+/// C-5: what this node has applied and not synced would be covered by one file alone after a loss of power.
+#[test]
+fn c05_a_snapshot_waits_for_the_own_log() {
+    let takes = |rig: &Rig| rig.takes.iter().filter(|(node, _)| *node == 0).count();
+    let held_after = |writes: u64| {
+        let mut rig = led_with(3, 1_500);
+        rig.disk_held.insert(0);
+        for request in 1..=writes {
+            rig.write(0, request, PATIENCE);
+            rig.settle();
+        }
+        assert_eq!(rig.replicas[0].store().applied(), Index(writes + 1), "the others commit");
+        rig
+    };
+    let mut rig = held_after(2);
+    assert_eq!(takes(&rig), 0, "it is due, and its end is not durable here");
+    rig.disk_held.clear();
+    for (node, append) in std::mem::take(&mut rig.unwritten) {
+        rig.replicas[node].step(rig.now, Input::Persisted { sequence: append.sequence, queue_us: 0, sync_us: 0 });
+    }
+    rig.settle();
+    assert_eq!(takes(&rig), 1, "at once when it is");
+    assert_eq!(takes(&held_after(3)), 1, "a disk that is always behind is not waited for");
+}
+
 #[test]
 fn who_asks_for_a_snapshot_waits_for_one_of_everything_before() {
     let mut rig = led_with(1, u64::MAX);
