@@ -13,7 +13,7 @@ use crate::wgl::{self, Verdict};
 /// Operations of one key that are searched; a longer history is cut where a key reaches it.
 const SEARCHED_PER_KEY: usize = 5_000;
 /// Steps of the search, for each key; a search that needs more is a failure.
-const STEPS_MAX: usize = 3_000_000;
+const STEPS_MAX: usize = 30_000_000;
 
 #[derive(Default)]
 pub struct Recorder {
