@@ -248,6 +248,11 @@ pub const IO_BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// milliseconds: several syncs of a usual disk.
 pub const RECEIPT_HELD_MS: u64 = 50;
 
+/// Empty vectors of entries that Raft keeps for its next appends and messages: an append and a message to each follower of the
+/// largest cluster, twice.
+pub const RAFT_SPARE_VECTORS_MAX: usize = 2 * MEMBERS_MAX;
+/// Capacity of such a vector, in entries; with 18 of them some MiB.
+pub const RAFT_SPARE_ENTRIES_MAX: usize = 2 * 1024;
 /// Recent entries that Raft keeps in memory for its followers, in bytes; the rest is read from the log by the bulk worker.
 pub const RAFT_TAIL_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Bytes that a leader has appended and that are not committed, or not durable on itself; at this bound the reading of

@@ -33,12 +33,8 @@ const WARM_UP: u64 = 40_000;
 const RARE: u64 = 40;
 /// Of an arena: the block, and the count of those who share it.
 const ARENA_CALLS: u64 = 2;
-/// The log copies its end before it checks a group against it.
-const GROUP_CALLS: u64 = 1;
-/// What the raft thread takes for one thing that happens to it, be it of one operation or of a thousand: an append that is
-/// handed over, one that is durable, a message of a peer. Vectors of entries on their way to the log and to each
-/// follower, which grow by doubling, and those in which marks are sorted.
-const EVENT_CALLS: u64 = 12;
+/// A message of a peer: the vector of its entries.
+const FRAME_CALLS: u64 = 1;
 
 fn main() {
     if std::env::var_os(COUNTS).is_some() {
@@ -67,9 +63,7 @@ fn main() {
 struct Seen {
     /// By kind, in the order of [`HOT`].
     calls: [Calls; 3],
-    /// Groups synced, appends handed over, frames of peers.
-    syncs: u64,
-    appends: u64,
+    /// Frames of peers.
     frames: u64,
 }
 
@@ -77,19 +71,17 @@ impl Seen {
     fn since(&self, before: &Seen) -> Seen {
         Seen {
             calls: std::array::from_fn(|kind| self.calls[kind].since(&before.calls[kind])),
-            syncs: self.syncs - before.syncs,
-            appends: self.appends - before.appends,
             frames: self.frames - before.frames,
         }
     }
 
-    /// Timing decides how many operations an append carries, not how many calls it costs.
+    /// Timing decides how many operations a message carries, not how many calls it costs.
     fn check(&self, name: &str, node: usize, bytes: u64) {
         let blocks = OPERATIONS * bytes / ARENA_BYTES as u64 + 1;
         let most = [
             ("io", ARENA_CALLS * blocks + RARE),
-            ("raft", EVENT_CALLS * (2 * self.appends + self.frames) + ARENA_CALLS * blocks + RARE),
-            ("wal", GROUP_CALLS * self.syncs + RARE),
+            ("raft", FRAME_CALLS * self.frames + ARENA_CALLS * blocks + RARE),
+            ("wal", RARE),
         ];
         for ((thread, most), calls) in most.into_iter().zip(&self.calls) {
             assert!(calls.taken <= most, "{name}: node {node}'s {thread}: {calls:?}, at most {most} are expected");
@@ -104,12 +96,11 @@ impl Seen {
         let per = |calls: u64, number: u64| calls as f64 / number.max(1) as f64;
         for (kind, calls) in HOT.iter().zip(&self.calls) {
             println!(
-                "{name:6} node {node} {:4}  taken {:.4} an operation, given {:.4}; mapped {:.3} per 1,000; {:.1} taken an event",
+                "{name:6} node {node} {:4}  taken {:.4} an operation, given {:.4}; mapped {:.3} per 1,000",
                 format!("{kind:?}").to_lowercase(),
                 per(calls.taken, OPERATIONS),
                 per(calls.given, OPERATIONS),
                 per(calls.mapped * 1_000, OPERATIONS),
-                per(calls.taken, 2 * self.appends + self.frames),
             );
         }
     }
@@ -195,7 +186,7 @@ impl Cluster {
         let counters: Vec<_> = (0..NODES).map(&mut counters).collect();
         let seen = |(calls, counters): ([Calls; 3], Vec<(String, u64)>)| {
             let counter = |name| counters.iter().find(|(counter, _)| counter == name).expect("a counter").1;
-            Seen { calls, syncs: counter("syncs"), appends: counter("appends"), frames: counter("peer_frames") }
+            Seen { calls, frames: counter("peer_frames") }
         };
         self.calls().into_iter().zip(counters).map(seen).collect()
     }

@@ -350,9 +350,8 @@ impl Raft {
         let Role::Leader(leader) = &self.role else { return Time::NEVER };
         let patience = self.settings.election_timeout_min;
         // The quorum is lost when the majority's least recently heard member falls silent for too long.
-        let mut heard: Vec<Time> = leader.peers.iter().map(|peer| peer.heard).collect();
-        heard.push(Time::NEVER);
-        let quorum_lost = quorum::committed(&mut heard) + patience;
+        let heard = leader.peers.iter().map(|peer| peer.heard);
+        let quorum_lost = quorum::committed_with(Time::NEVER, heard) + patience;
         let quorum_lost = sabotage!(NoStepDown, quorum_lost, Time::NEVER);
         let hangs = self.log.waiting_since().map_or(Time::NEVER, |since| since + patience);
         let hangs = sabotage!(HungDiskLeads, hangs, Time::NEVER);

@@ -225,15 +225,15 @@ impl Log {
         std::mem::take(&mut self.restarted).then_some(self.base)
     }
 
-    /// The entries that no append has taken along, for append `sequence`, and with them a restart of the log.
-    pub(super) fn hand_over(&mut self, sequence: AppendSequence, now: Time) -> Vec<Entry> {
+    /// Appends the entries that no append has taken along to `entries`, for append `sequence`, and with them a restart of
+    /// the log.
+    pub(super) fn hand_over(&mut self, sequence: AppendSequence, now: Time, entries: &mut Vec<Entry>) {
         let first = self.handed.next();
         let skip = usize::try_from(first.0.saturating_sub(self.tail_first().0)).expect("a tail fits memory");
-        let entries: Vec<Entry> = self.tail.iter().skip(skip).cloned().collect();
+        entries.extend(self.tail.iter().skip(skip).cloned());
         self.handed = self.last.index;
         let bytes = std::mem::take(&mut self.unhanded_bytes);
         self.in_flight.push_back(InFlight { sequence, first, last: self.handed, bytes, since: now });
-        entries
     }
 
     pub(super) fn has_entries_to_hand_over(&self) -> bool {

@@ -25,6 +25,7 @@ use protocol::format::HardState;
 use protocol::message::{Envelope, Message};
 use protocol::{Entry, EntryId, Index, LogTime, NodeId, Round, Term};
 
+use crate::limits;
 use crate::time::Time;
 use election::Timers;
 use log::Log;
@@ -82,6 +83,8 @@ pub struct Raft {
 
     outbox: Vec<Envelope>,
     waiting: Vec<Envelope>,
+    /// Empty vectors that came back, for the next appends and messages.
+    spare: Vec<Vec<Entry>>,
     reads_done: Vec<ReadState>,
     wishes: Vec<ReadLog>,
     stop: Option<Stop>,
@@ -228,6 +231,7 @@ impl Raft {
             campaigns: 0,
             outbox: Vec::new(),
             waiting: Vec::new(),
+            spare: Vec::new(),
             reads_done: Vec::new(),
             wishes: Vec::new(),
             stop: None,
@@ -288,6 +292,16 @@ impl Raft {
         ready.read_log.append(&mut self.wishes);
         ready.fetch_snapshot = self.take_fetch_wish();
         self.log.trim(self.delivered, self.settings.tail_bytes_max);
+    }
+
+    /// Takes the vector of an [`Append`] or of a message back once its entries are written or sent: only its capacity is
+    /// kept, for the next one. Nothing depends on it.
+    pub fn give_back(&mut self, mut entries: Vec<Entry>) {
+        entries.clear();
+        let has_use = (1..=limits::RAFT_SPARE_ENTRIES_MAX).contains(&entries.capacity());
+        if has_use && self.spare.len() < limits::RAFT_SPARE_VECTORS_MAX {
+            self.spare.push(entries);
+        }
     }
 
     /// When [`Input::Tick`] is next due.
@@ -466,10 +480,12 @@ impl Raft {
             self.hard_states_in_flight.push_back((sequence, self.hard_state));
         }
         let base = self.log.take_restart();
+        let mut entries = self.spare.pop().unwrap_or_default();
+        self.log.hand_over(sequence, now, &mut entries);
         let append = Append {
             hard_state: if changed { self.hard_state_to_store() } else { None },
             base,
-            entries: self.log.hand_over(sequence, now),
+            entries,
             compact: base.or(compacted),
             waiting: std::mem::take(&mut self.waiting),
             ..Append::empty(sequence)

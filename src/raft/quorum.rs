@@ -1,5 +1,7 @@
 //! Majorities: one function for the commit index, for rounds and for everything else that a quorum confirms.
 
+use crate::limits::MEMBERS_MAX;
+
 /// How many of `voters` make a majority.
 pub fn majority(voters: usize) -> usize {
     voters / 2 + 1
@@ -11,6 +13,17 @@ pub fn committed<T: Copy + Ord>(marks: &mut [T]) -> T {
     assert!(!marks.is_empty(), "a cluster has at least one voter");
     marks.sort_unstable();
     marks[marks.len() - majority(marks.len())]
+}
+
+/// As [`committed`], of a leader's own mark and the others': no more than [`MEMBERS_MAX`] together.
+pub fn committed_with<T: Copy + Ord>(own: T, others: impl Iterator<Item = T>) -> T {
+    let mut marks = [own; MEMBERS_MAX];
+    let mut voters = 1;
+    for mark in others {
+        marks[voters] = mark;
+        voters += 1;
+    }
+    committed(&mut marks[..voters])
 }
 
 #[cfg(test)]
@@ -41,6 +54,7 @@ mod tests {
             let marks: Vec<u64> = (0..5).map(|digit| code / 4_u64.pow(digit) % 4).collect();
             let by_definition = (0..4).rev().find(|mark| marks.iter().filter(|m| *m >= mark).count() >= 3).expect("0");
             assert_eq!(committed(&mut marks.clone()), by_definition, "{marks:?}");
+            assert_eq!(committed_with(marks[0], marks[1..].iter().copied()), by_definition, "{marks:?}");
         }
     }
 }

@@ -178,6 +178,7 @@ impl Raft {
         if with_entries && progress.next <= self.log.last().index {
             append.entries = self.entries_for(progress);
             if append.entries.is_empty() {
+                self.give_back(append.entries);
                 self.fetch(progress, progress.next, Some(previous_chain));
                 return None;
             }
@@ -186,8 +187,8 @@ impl Raft {
     }
 
     /// Entries from the follower's next on, one message's worth: out of memory, or of what was fetched for it.
-    fn entries_for(&self, progress: &Progress) -> Vec<Entry> {
-        let (mut entries, mut bytes) = (Vec::new(), 0);
+    fn entries_for(&mut self, progress: &Progress) -> Vec<Entry> {
+        let (mut entries, mut bytes) = (self.spare.pop().unwrap_or_default(), 0);
         let mut next = progress.next;
         let mut take = |entry: &Entry| {
             let size = HEADER_BYTES + entry.body.len();
@@ -289,9 +290,7 @@ impl Raft {
     pub(super) fn commit_by_quorum(&mut self) {
         let durable = sabotage!(LeaderCountsUnsynced, self.log.durable(), self.log.last().index);
         let Role::Leader(leader) = &mut self.role else { return };
-        let mut matched: Vec<Index> = leader.peers.iter().map(|peer| peer.matched).collect();
-        matched.push(durable);
-        let held = quorum::committed(&mut matched);
+        let held = quorum::committed_with(durable, leader.peers.iter().map(|peer| peer.matched));
         let own_term_from = sabotage!(OldTermByCounting, leader.term_start, Index(0));
         if held < own_term_from || held <= self.commit {
             return;

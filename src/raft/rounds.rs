@@ -163,20 +163,20 @@ impl Raft {
     /// Leader: answers the reads whose round a majority has echoed.
     pub(super) fn confirm_reads(&mut self) {
         let Role::Leader(leader) = &mut self.role else { return };
-        let mut echoed: Vec<Round> = leader.peers.iter().map(|peer| peer.echoed).collect();
-        echoed.push(leader.round);
-        let confirmed = quorum::committed(&mut echoed);
-        let mut answers = Vec::new();
-        while leader.reads.waiting.front().is_some_and(|(round, _, _)| *round <= confirmed) {
-            let (_, index, reader) = leader.reads.waiting.pop_front().expect("looked at");
-            answers.push((index, reader));
-        }
-        for (index, reader) in answers {
+        let confirmed = quorum::committed_with(leader.round, leader.peers.iter().map(|peer| peer.echoed));
+        while let Some((index, reader)) = self.next_confirmed(confirmed) {
             match reader {
                 Reader::Local(token) => self.reads_done.push(ReadState { token, result: Ok(index) }),
                 Reader::Peer(to, context) => self.send(to, Message::ReadIndexReply { context, index: Some(index) }),
             }
         }
+    }
+
+    /// Takes the oldest read out whose round is confirmed.
+    fn next_confirmed(&mut self, confirmed: Round) -> Option<(Index, Reader)> {
+        let Role::Leader(leader) = &mut self.role else { return None };
+        leader.reads.waiting.front().filter(|(round, _, _)| *round <= confirmed)?;
+        leader.reads.waiting.pop_front().map(|(_, index, reader)| (index, reader))
     }
 
     /// Follower: asks the leader for what has arrived, and again for what has waited for two heartbeats.

@@ -34,7 +34,7 @@ use std::sync::Arc;
 
 use protocol::format::{Format, Hello};
 use protocol::message::{Envelope, Message};
-use protocol::{Chain, ClusterId, Incarnation, LogTime, NodeId};
+use protocol::{Chain, ClusterId, Entry, Incarnation, LogTime, NodeId};
 
 pub use effects::{
     Completion, ConnectionId, Effects, FetchSnapshot, Input, NotTaken, Recovered, ReplyTo, Request, Settings,
@@ -202,6 +202,14 @@ impl Replica {
         self.return_credits(effects);
         self.publish(now);
         effects.more |= self.names_changed;
+    }
+
+    /// Takes the vector of an append or of a message back once its entries are written or sent
+    /// ([`Raft::give_back`](crate::raft::Raft::give_back)).
+    pub fn give_back(&mut self, entries: Vec<Entry>) {
+        if let Phase::Member(raft) = &mut self.phase {
+            raft.give_back(entries);
+        }
     }
 
     /// When to hand in [`Input::Tick`] at the latest.

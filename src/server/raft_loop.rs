@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use log::{error, info, warn};
 use mio::{Events, Poll, Token};
+use protocol::message::Message;
 use protocol::reply::Role;
 use protocol::{Index, LogTime, NodeId, Term};
 
@@ -201,9 +202,10 @@ impl RaftLoop {
 
     fn take_persisted(&mut self, now: Time) {
         while let Some(mut batch) = self.persisted.take() {
-            for Persisted { sequence, waiting, queue_us, sync_us } in batch.drain(..) {
+            for Persisted { sequence, waiting, entries, queue_us, sync_us } in batch.drain(..) {
                 waiting.iter().for_each(|envelope| self.peers.send(envelope));
                 self.peers.trace.persisted(sequence, queue_us, sync_us);
+                self.replica.give_back(entries);
                 self.replica.step(now, Input::Persisted { sequence, queue_us, sync_us });
             }
         }
@@ -247,7 +249,12 @@ impl RaftLoop {
             effects.warnings.drain(..).for_each(|warning| warn!("{warning}"));
             seen.look_at_append(effects);
             self.append(effects);
-            effects.messages.drain(..).for_each(|envelope| self.peers.send(&envelope));
+            for envelope in effects.messages.drain(..) {
+                self.peers.send(&envelope);
+                if let Message::AppendEntries(append) = envelope.message {
+                    self.replica.give_back(append.entries);
+                }
+            }
             for (io_loop, completion) in effects.completions.drain(..) {
                 if !self.peers.trace.keep(io_loop, completion, derives) {
                     self.io[usize::from(io_loop)].completions.batch().completions.push(completion);

@@ -34,6 +34,8 @@ pub(super) struct Persisted {
     pub(super) sequence: AppendSequence,
     /// May be sent now.
     pub(super) waiting: Vec<Envelope>,
+    /// The append's vector, empty, to be used again.
+    pub(super) entries: Vec<Entry>,
     /// From its hand-over to the start of its group, in microseconds.
     pub(super) queue_us: u32,
     /// The group's commit, in microseconds.
@@ -59,6 +61,7 @@ pub(super) struct WalLoop {
 struct InGroup {
     sequence: AppendSequence,
     waiting: Vec<Envelope>,
+    entries: Vec<Entry>,
     at: Time,
 }
 
@@ -94,12 +97,13 @@ impl WalLoop {
         let mut bytes = 0;
         while bytes < limits::WAL_GROUP_BYTES_MAX {
             let Some(Queued { append, at }) = queue.pop_front() else { return };
-            let Append { sequence, hard_state, format, base, entries, compact, waiting } = append;
+            let Append { sequence, hard_state, format, base, mut entries, compact, waiting } = append;
             bytes += entries.iter().map(Entry::encoded_len).sum::<usize>();
             self.recorder.count(Counter::Appends);
             self.recorder.add(Counter::EntriesAppended, entries.len() as u64);
             self.push(hard_state, format.as_ref(), base, &entries).unwrap_or_else(|error| fail(&error));
-            group.push(InGroup { sequence, waiting, at });
+            entries.clear();
+            group.push(InGroup { sequence, waiting, entries, at });
             self.compact = compact.or(self.compact);
         }
     }
@@ -136,10 +140,10 @@ impl WalLoop {
         self.recorder.add(Counter::BytesAppended, synced.bytes);
         self.recorder.measure(Measure::SyncUs, u64::from(sync_us));
         self.recorder.measure(Measure::GroupAppends, group.len() as u64);
-        for InGroup { sequence, waiting, at } in group.drain(..) {
+        for InGroup { sequence, waiting, entries, at } in group.drain(..) {
             let queue_us = micros(start - at);
             self.recorder.measure(Measure::QueueUs, u64::from(queue_us));
-            self.persisted.batch().push(Persisted { sequence, waiting, queue_us, sync_us });
+            self.persisted.batch().push(Persisted { sequence, waiting, entries, queue_us, sync_us });
         }
         self.persisted.flush();
         self.shorten();

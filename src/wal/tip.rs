@@ -6,7 +6,7 @@ use protocol::{Chain, EntryHeader, Index, Term};
 use super::LogBase;
 
 /// The logical log, without its entries.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Tip {
     /// The position before the first entry.
     pub(super) base: LogBase,
@@ -16,6 +16,19 @@ pub(super) struct Tip {
     pub(super) runs: Vec<(Term, Index)>,
     /// The last entry, or the base.
     pub(super) last: LogBase,
+}
+
+impl Clone for Tip {
+    fn clone(&self) -> Tip {
+        Tip { runs: self.runs.clone(), ..*self }
+    }
+
+    /// Keeps the memory of the runs.
+    fn clone_from(&mut self, source: &Tip) {
+        let Tip { base, base_known, runs, last } = source;
+        (self.base, self.base_known, self.last) = (*base, *base_known, *last);
+        self.runs.clone_from(runs);
+    }
 }
 
 impl Tip {

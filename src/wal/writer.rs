@@ -220,6 +220,8 @@ pub(super) struct Group {
     pub(super) items: Vec<Item>,
     /// The log's end once the items are written; `None` while there are none.
     tip: Option<Tip>,
+    /// An earlier one, whose memory the next one takes.
+    spare: Option<Tip>,
 }
 
 impl Group {
@@ -260,7 +262,7 @@ impl Group {
 
     pub(super) fn clear(&mut self) {
         self.items.clear();
-        self.tip = None;
+        self.spare = self.tip.take().or(self.spare.take());
     }
 
     /// The last entry among the items.
@@ -270,7 +272,13 @@ impl Group {
     }
 
     fn tip(&mut self, writer: &Writer) -> &mut Tip {
-        self.tip.get_or_insert_with(|| writer.tip.clone())
+        self.tip.get_or_insert_with(|| match self.spare.take() {
+            Some(mut tip) => {
+                tip.clone_from(&writer.tip);
+                tip
+            }
+            None => writer.tip.clone(),
+        })
     }
 
     /// The chain of the newest entry at `index` among the items.
