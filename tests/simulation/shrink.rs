@@ -123,10 +123,27 @@ impl Shrinking {
                     scenario.schedule = schedule;
                     parts = (parts - 1).max(2);
                 }
-                None if size == 1 => return,
-                None => parts = (parts * 2).min(scenario.schedule.len()),
+                None if size > 1 => parts = (parts * 2).min(scenario.schedule.len()),
+                None if self.without_a_pair(scenario) => {}
+                None => return,
             }
         }
+    }
+
+    /// Leaves out two faults that only matter together, as a partition and its end do.
+    fn without_a_pair(&mut self, scenario: &mut Scenario) -> bool {
+        let count = scenario.schedule.len();
+        let pairs = (0..count).flat_map(|first| (first + 1..count).map(move |second| (first, second)));
+        for (first, second) in pairs {
+            let mut schedule = scenario.schedule.clone();
+            schedule.remove(second);
+            schedule.remove(first);
+            if self.still_fails(&scenario.profile, &schedule) {
+                scenario.schedule = schedule;
+                return true;
+            }
+        }
+        false
     }
 
     fn milder(&mut self, scenario: &mut Scenario) {
