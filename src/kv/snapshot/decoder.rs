@@ -80,7 +80,7 @@ impl Decoder {
     pub fn wants(&self) -> usize {
         match &self.next {
             Next::Header => HEADER_FIXED_BYTES,
-            Next::Format(fixed) => LittleEndian::read_u32(&fixed[80..]) as usize,
+            Next::Format(fixed) => header_bytes(&**fixed) - HEADER_FIXED_BYTES,
             Next::Head => HEAD_BYTES,
             Next::Body(head) => head.body_bytes(),
             Next::Nothing => 0,
@@ -153,15 +153,8 @@ impl Decoder {
         if fixed[..8] != *MAGIC {
             return Err(Reason::NotASnapshot);
         }
-        let version = LittleEndian::read_u32(&fixed[8..]);
-        if version != VERSION {
-            return Err(Reason::Version(version));
-        }
-        let format_bytes = LittleEndian::read_u32(&fixed[80..]) as usize;
+        let format_bytes = header_bytes(fixed).saturating_sub(HEADER_FIXED_BYTES);
         if format_bytes == 0 || format_bytes > limits::SNAPSHOT_FORMAT_BYTES_MAX {
-            return Err(Reason::Length("length of the Format"));
-        }
-        if LittleEndian::read_u32(&fixed[12..]) as usize != HEADER_FIXED_BYTES + format_bytes {
             return Err(Reason::Length("length of the header"));
         }
         self.next = Next::Format(Box::new(fixed.try_into().expect("as long as was wanted")));
@@ -173,6 +166,14 @@ impl Decoder {
         self.checksum = header_checksum(&whole);
         if self.checksum != LittleEndian::read_u32(&fixed[16..]) {
             return Err(Reason::Checksum);
+        }
+        // Not before: a version that rotted is no later version, and the snapshot before is as good.
+        let version = LittleEndian::read_u32(&fixed[8..]);
+        if version != VERSION {
+            return Err(Reason::Version(version));
+        }
+        if LittleEndian::read_u32(&fixed[80..]) as usize != format.len() {
+            return Err(Reason::Length("length of the Format"));
         }
         let header = read_header(fixed, format)?;
         (self.position, self.hash) = (header.position, fold(0, &whole));
@@ -309,6 +310,10 @@ impl<'a> Iterator for Items<'a> {
 fn split_record(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = bytes.split_at_checked(4)?;
     rest.split_at_checked(LittleEndian::read_u32(length) as usize)
+}
+
+fn header_bytes(fixed: &[u8]) -> usize {
+    LittleEndian::read_u32(&fixed[12..]) as usize
 }
 
 fn read_header(fixed: &[u8], format: &[u8]) -> Result<Header, Reason> {

@@ -17,6 +17,9 @@
 //! | 84 | 4 | 0 |
 //! | 88 | n | Format, as on the wire: the members |
 //!
+//! Every version keeps the first 20 bytes, a header of at least 89 bytes and at most 88 + [`limits::SNAPSHOT_FORMAT_BYTES_MAX`],
+//! and its checksum where they are: a later version is told from damage.
+//!
 //! Every block begins with a head. Its checksum is seeded with the header's and the block's number, so that blocks of
 //! another file, or in another order, are none.
 //!

@@ -174,10 +174,20 @@ fn every_flipped_bit_is_refused() {
         assert!(error.offset <= bit as u64 / 8, "{error}, bit {bit}");
         match bit / 8 {
             0..8 => assert_eq!(error.reason, Reason::NotASnapshot),
-            8..12 => assert!(matches!(error.reason, Reason::Version(_))),
+            // C-5: rot in the version is rot, and costs nothing but this one snapshot.
             _ => assert!(!matches!(error.reason, Reason::NotASnapshot | Reason::Version(_)), "{error}"),
         }
     }
+}
+
+#[test]
+fn a_later_version_is_told_by_its_number() {
+    let mut bytes = small();
+    bytes[8] = 2;
+    let length = u32::from_le_bytes(bytes[12..16].try_into().expect("four")) as usize;
+    let checksum = super::header_checksum(&bytes[..length]);
+    bytes[16..20].copy_from_slice(&checksum.to_le_bytes());
+    assert_eq!(decode(&bytes).expect_err("another version").reason, Reason::Version(2));
 }
 
 /// Blocks with good checksums that no honest node writes.
