@@ -22,8 +22,8 @@ pub struct Damage {
     pub harmed: bool,
     /// The files that were harmed since a start found them good; snapshots, since ever.
     files: BTreeSet<String>,
-    /// The log restarted behind the newest snapshot, which was fetched or holds more than the log did, and none was taken
-    /// since.
+    /// One snapshot is all that covers the log, and none was taken since: the log restarted behind it, or another one was set
+    /// aside.
     pub is_covered_once: bool,
     /// A start has made both meta files: before, a first start may have lost its power between the two.
     has_meta_twins: bool,
@@ -62,11 +62,14 @@ impl Damage {
             || harmed("snapshot-") > usize::from(!self.is_covered_once)
     }
 
-    /// A start has believed it: the log is good, and the meta files were made equal. Snapshots that were set aside or removed
-    /// cost no other one its excuse.
+    /// A start has believed it: the log is good, and the meta files were made equal. Where a harmed snapshot was set aside, one
+    /// is left until the next is taken.
     pub fn started(&mut self, disk: &VirtualDisk) {
         let there = |file: &String| disk.files().iter().any(|(path, _)| path == &Path::new(DATA).join(file));
-        self.files.retain(|file| file.starts_with("snapshot-") && there(file));
+        self.files.retain(|file| file.starts_with("snapshot-"));
+        let before = self.files.len();
+        self.files.retain(there);
+        self.is_covered_once |= self.files.len() < before;
         self.has_meta_twins = true;
     }
 

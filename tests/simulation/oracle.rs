@@ -143,8 +143,11 @@ impl Oracle {
                 violated("I-14: logs have no gaps", node, format!("entry {index} after {}", seen.log.end() - 1));
             }
             let held = seen.log.get(index);
-            let committed = self.committed.get(index as usize - 1).map(|committed| &committed.entry);
-            if held.is_some() && held == committed && held != Some(entry) {
+            let committed = self.committed.get(index as usize - 1);
+            // Who has not heard of the term in which it was committed may still follow a leader of an earlier one.
+            let bound = |committed: &Committed| index <= seen.commit || entry.header.id.term.0 >= committed.seen_in;
+            let stays = committed.filter(|committed| bound(committed)).map(|committed| &committed.entry);
+            if held.is_some() && held == stays && held != Some(entry) {
                 violated("committed entries are never rewritten", node, format!("{:?}", entry.header));
             }
             self.overwritten += u64::from(held.is_some());
