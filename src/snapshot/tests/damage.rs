@@ -52,7 +52,7 @@ fn a_later_version_is_refused() {
     let checksum = crc32c::crc32c_append(crc32c::crc32c(&header[..16]), &whole[20..]);
     header[16..].copy_from_slice(&checksum.to_le_bytes());
     file.write_at(0, &header).expect("it can be written");
-    let error = rig.open().err().expect("it is not thrown away");
+    let error = rig.open().expect_err("it is not thrown away");
     assert_eq!((error.exit_code(), error.to_string().contains("version 2")), (78, true), "{error}");
 }
 
