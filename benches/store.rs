@@ -15,6 +15,7 @@ use std::time::Duration;
 use protocol::command::Command;
 use protocol::Index;
 use raftkv::kv::Store;
+use raftkv::random::SplitMix64;
 
 /// Operations of each phase after the inserts.
 const OPERATIONS: u64 = 1_000_000;
@@ -118,12 +119,8 @@ fn shuffled(count: u64) -> Vec<u64> {
     numbers
 }
 
-/// The finaliser of splitmix64.
 fn mixed(number: u64) -> u64 {
-    let mut z = number.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
+    SplitMix64::new(number).draw()
 }
 
 fn resident_mib() -> u64 {

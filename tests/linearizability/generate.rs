@@ -1,5 +1,7 @@
 //! Histories of an imaginary store that is linearizable: each operation is executed at one moment between its begin and end.
 
+use raftkv::random::SplitMix64;
+
 use super::by_index::{Log, Model};
 use super::history::{Action, Answer, Found, History, Key, Value};
 
@@ -83,7 +85,7 @@ enum Client {
 
 /// Makes the history of a seed.
 pub fn generate(seed: u64, shape: &Shape) -> Generated {
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let mut clients: Vec<Client> = (0..shape.clients).map(|_| Client::Idle).collect();
     let (mut history, mut log, mut model) = (History::default(), Log::new(), Model::default());
     let mut index = 0;
@@ -184,20 +186,21 @@ fn value(random: &mut Random, shape: &Shape) -> Value {
     format!("{prefix}{number}").into()
 }
 
-/// SplitMix64.
-pub struct Random(pub u64);
+/// Seeded, so that a history can be made again.
+pub struct Random(SplitMix64);
 
 impl Random {
+    pub fn new(seed: u64) -> Self {
+        Self(SplitMix64::new(seed))
+    }
+
     pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
+        self.0.draw()
     }
 
     /// From 0 to `bound`, without it.
     pub fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
+        self.0.below(bound)
     }
 
     pub fn pick<T: Copy>(&mut self, choices: &[T]) -> T {

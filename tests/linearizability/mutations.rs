@@ -36,7 +36,7 @@ pub fn provably_illegal(seed: u64, history: &History) -> Vec<(History, Kind)> {
             }
         }
     }
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let mut mutated = Vec::new();
     for _ in 0..TRIED {
         if !swaps.is_empty() {
@@ -53,7 +53,7 @@ pub fn provably_illegal(seed: u64, history: &History) -> Vec<(History, Kind)> {
 
 /// Changes the answers of some operations; the history may stay linearizable.
 pub fn disturb(seed: u64, history: &mut History) {
-    let mut random = Random(!seed);
+    let mut random = Random::new(!seed);
     for _ in 0..random.below(3) {
         let answers: Vec<Answer> = history.operations.iter().filter_map(answer).collect();
         let number = random.below(history.operations.len() as u64) as usize;

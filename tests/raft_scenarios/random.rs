@@ -5,26 +5,22 @@
 use bytes::Bytes;
 use protocol::message::Message;
 use raftkv::raft::{Input, Installed};
+use raftkv::random::SplitMix64;
 use raftkv::time::Span;
 
 use super::net::Net;
 use super::node::{Image, ET};
 
-/// SplitMix64.
 #[derive(Clone, Debug)]
-pub struct Dice(u64);
+pub struct Dice(SplitMix64);
 
 impl Dice {
     pub fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0xd134_2543_de82_ef95).wrapping_add(1))
+        Self(SplitMix64::new(seed.wrapping_mul(0xd134_2543_de82_ef95).wrapping_add(1)))
     }
 
     pub fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        self.0.draw()
     }
 
     pub fn below(&mut self, bound: usize) -> usize {

@@ -145,7 +145,9 @@ impl Oracle {
             let held = seen.log.get(index);
             let committed = self.committed.get(index as usize - 1);
             // Who has not heard of the term in which it was committed may still follow a leader of an earlier one.
-            let bound = |committed: &Committed| index <= seen.commit || entry.header.id.term.0 >= committed.seen_in;
+            let bound = |committed: &Committed| {
+                index <= seen.commit || seen.term.max(entry.header.id.term.0) >= committed.seen_in
+            };
             let stays = committed.filter(|committed| bound(committed)).map(|committed| &committed.entry);
             if held.is_some() && held == stays && held != Some(entry) {
                 violated("committed entries are never rewritten", node, format!("{:?}", entry.header));

@@ -25,6 +25,7 @@ use raftkv::kv::Store;
 use raftkv::mailbox::{link, Parking, ThreadPark};
 use raftkv::metrics::{Measure, Metrics};
 use raftkv::pool::Pool;
+use raftkv::random::SplitMix64;
 use raftkv::wal::{Options, Wal};
 
 /// Commands of one entry's batch, items of a mailbox's batch, entries of a group.
@@ -287,10 +288,6 @@ fn key(number: u64) -> [u8; 16] {
     key
 }
 
-/// The finaliser of splitmix64.
 fn mixed(number: u64) -> u64 {
-    let mut z = number.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
+    SplitMix64::new(number).draw()
 }

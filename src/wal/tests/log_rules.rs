@@ -266,8 +266,7 @@ fn c5_segments_without_entries_leave_with_those_before() {
         rig.push(index, 1, &[1; 100]);
         rig.wal().commit().unwrap();
     }
-    let header = rig.entries[199].header;
-    let snapshot = LogBase { id: header.id, chain: header.chain, log_time: header.log_time };
+    let snapshot = base_at(&rig, 200);
     rig.wal().compact(snapshot).unwrap();
     rig.options.snapshot = Some(snapshot);
     // After each step the log says the same; after some of them its oldest segment has no entries.
@@ -300,14 +299,19 @@ fn header_of(rig: &Rig, index: usize) -> EntryHeader {
     rig.entries[index - 1].header
 }
 
+/// Where a log begins of which this entry is the last that left.
+fn base_at(rig: &Rig, index: usize) -> LogBase {
+    let EntryHeader { id, chain, log_time, .. } = header_of(rig, index);
+    LogBase { id, chain, log_time }
+}
+
 /// A node that lives long sees many terms; of those that were compacted away nothing stays in memory.
 #[test]
 fn what_is_compacted_takes_no_memory() {
     let mut rig = Rig::new();
     for term in 1..=300 {
         rig.append(term, &[1; 50]);
-        let header = header_of(&rig, (term as usize).saturating_sub(9).max(1));
-        let base = LogBase { id: header.id, chain: header.chain, log_time: header.log_time };
+        let base = base_at(&rig, (term as usize).saturating_sub(9).max(1));
         rig.wal().compact(base).unwrap();
         rig.options.snapshot = Some(base);
         rig.wal().remove_oldest().unwrap();
@@ -320,8 +324,8 @@ fn what_is_compacted_takes_no_memory() {
     assert_eq!(rig.wal().writer.as_ref().unwrap().runs(), 2);
     let recovered = rig.open().unwrap();
     assert_eq!((recovered.last, recovered.last_chain), (header_of(&rig, 293).id, header_of(&rig, 293).chain));
-    let header = header_of(&rig, 293);
-    rig.wal().compact(LogBase { id: header.id, chain: header.chain, log_time: header.log_time }).unwrap();
+    let base = base_at(&rig, 293);
+    rig.wal().compact(base).unwrap();
     assert_eq!(rig.wal().writer.as_ref().unwrap().runs(), 0, "nothing is behind the base");
     rig.append(302, &[1; 50]);
 }
@@ -334,11 +338,7 @@ fn t88_a_log_gap_at_restart_is_refused() {
         rig.push(index, 1, &[1; 100]);
         rig.wal().commit().unwrap();
     }
-    let at = |rig: &Rig, index: usize| {
-        let header = rig.entries[index - 1].header;
-        LogBase { id: header.id, chain: header.chain, log_time: header.log_time }
-    };
-    let (snapshot, later) = (at(&rig, 20), at(&rig, 120));
+    let (snapshot, later) = (base_at(&rig, 20), base_at(&rig, 120));
     rig.wal().compact(later).unwrap();
     while rig.wal().remove_oldest().unwrap() {}
     for refused in [Some(snapshot), None] {
@@ -356,8 +356,7 @@ fn t88_a_log_gap_at_restart_is_refused() {
 #[test]
 fn c5_the_log_reaches_back_to_the_older_of_two_snapshots() {
     let (mut rig, newer) = rig_of_c5();
-    let header = rig.entries[429].header;
-    let older = LogBase { id: header.id, chain: header.chain, log_time: header.log_time };
+    let older = base_at(&rig, 430);
     rig.wal().compact(older).unwrap();
     while rig.wal().remove_oldest().unwrap() {}
     for snapshot in [newer, older] {
@@ -385,11 +384,7 @@ fn c5_a_start_leaves_what_the_older_snapshot_needs() {
         rig.push(index, 3, &[3; 100]);
         rig.wal().commit().unwrap();
     }
-    let at = |rig: &Rig, index: usize| {
-        let header = header_of(rig, index);
-        LogBase { id: header.id, chain: header.chain, log_time: header.log_time }
-    };
-    let (older, newer) = (at(&rig, 210), at(&rig, 450));
+    let (older, newer) = (base_at(&rig, 210), base_at(&rig, 450));
     rig.wal().compact(older).unwrap();
     while rig.wal().remove_oldest().unwrap() {}
     for start in 0..3 {
