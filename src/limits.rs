@@ -330,8 +330,12 @@ pub const REQUEST_DEADLINE_MS_MAX: u64 = 60_000;
 pub const PAGE_BYTES_MAX: usize = 256 * 1024;
 /// Keys that one page of a scan walks over when it only counts: some milliseconds.
 pub const PAGE_COUNTED_KEYS_MAX: u64 = 16 * 1024;
-/// Block of an arena for small commands, in bytes: two calls of the allocator for some hundred of them.
+/// Block of an arena for small commands, in bytes: some hundred of them.
 pub const ARENA_BYTES: usize = 64 * 1024;
+/// Blocks that an arena knows, to fill them again: what Raft keeps of entries, what is not committed, and batches on their way,
+/// all in small commands. Of more the oldest are forgotten, and freed when nothing in them is held.
+pub const ARENA_BLOCKS_MAX: usize =
+    (RAFT_TAIL_BYTES_MAX + RAFT_UNCOMMITTED_BYTES_MAX + 4 * IO_BATCH_BYTES_MAX) / ARENA_BYTES;
 /// How long a server that stops waits for the answers that its clients are owed, in milliseconds.
 pub const STOP_PATIENCE_MS: u64 = 500;
 /// How often a loop with paused connections looks at what comes back without a wake, in milliseconds.

@@ -223,7 +223,10 @@ impl IoLoop {
         match timeout {
             Some(Duration::ZERO) => {}
             Some(_) => self.buffers.rest(),
-            None => self.buffers.trim(),
+            None => {
+                self.buffers.trim();
+                self.desk.let_go();
+            }
         }
         if let Err(error) = self.poll.poll(events, timeout) {
             if error.kind() != io::ErrorKind::Interrupted {

@@ -50,6 +50,8 @@ pub(super) struct Peers {
     spare: Vec<usize>,
     /// Small bodies of received entries lie here, one behind the other.
     arena: Arena,
+    /// When the arena settles next.
+    settles: Time,
     /// The listener may have something to accept.
     acceptable: bool,
     /// Connections that want a snapshot; see [`Peers::take_fetchers`].
@@ -135,6 +137,7 @@ impl Peers {
             unsent: Vec::new(),
             spare: Vec::new(),
             arena: Arena::default(),
+            settles: Time(0),
             acceptable: true,
             fetchers: Vec::new(),
             said: BTreeSet::new(),
@@ -223,10 +226,14 @@ impl Peers {
         self.spare = unsent;
     }
 
-    /// Dials what is due and gives up what took too long.
+    /// Dials what is due, gives up what took too long, and gives back memory that was not used.
     pub(super) fn timers(&mut self, now: Time, replica: &mut Replica, names: &mut Vec<LookUp>) {
         for key in self.late(now) {
             self.close(now, key, replica, "no answer in time");
+        }
+        if now >= self.settles {
+            self.settles = now + Span::millis(limits::SWEEP_MS);
+            self.arena.settle();
         }
         for i in 0..self.links.len() {
             let Link { node, connection, dial: Some(dial), .. } = &mut self.links[i] else { continue };

@@ -463,6 +463,7 @@ impl IoLoop {
         }
         self.acceptable = true;
         self.buffers.settle();
+        self.desk.settle();
     }
 }
 

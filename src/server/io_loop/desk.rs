@@ -383,6 +383,16 @@ impl Desk {
         }
     }
 
+    /// Call it about once a second: memory that was not used meanwhile goes back.
+    pub(super) fn settle(&mut self) {
+        self.arena.settle();
+    }
+
+    /// Nobody is connected: what lies ready for requests goes back.
+    pub(super) fn let_go(&mut self) {
+        self.arena.let_go();
+    }
+
     fn token(&mut self) -> u64 {
         self.next_token += 1;
         self.next_token
