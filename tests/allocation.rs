@@ -12,8 +12,9 @@ use std::time::Duration;
 use client::{Client, Completion, Pipeline, Settings, Submission, Token};
 use counting::{Calls, Counting, Counts, COUNTS, HOT};
 use protocol::command::Command;
+use protocol::reply::{NodeStatus, Role};
 use protocol::request::Request;
-use raftkv::limits::ARENA_BYTES;
+use raftkv::limits::RAFT_TAIL_BYTES_MAX;
 use support::{wait_for, Ports};
 
 #[global_allocator]
@@ -28,13 +29,19 @@ const NODES: usize = 3;
 /// What is counted, by all connections; and what is done before.
 const OPERATIONS: u64 = 40_000;
 const WARM_UP: u64 = 40_000;
+/// Values with which the memory for recent entries is filled first, with a fifth more than it holds: until then it grows.
+const FILLING: [u8; 3_900] = [7; 3_900];
+const FILL: u64 = RAFT_TAIL_BYTES_MAX as u64 / FILLING.len() as u64 * 6 / 5;
 
-/// A vector that is doubled once more, a chunk of the log's marks, a magazine: so many calls are not an operation's.
+/// Vectors that are used again and again meet a larger batch than any before: such calls come to an end, and there are a few
+/// dozen such vectors.
 const RARE: u64 = 40;
-/// Of an arena: the block, and the count of those who share it.
-const ARENA_CALLS: u64 = 2;
-/// A message of a peer: the vector of its entries.
+/// A message of a peer: the vector of its entries, which ends with it in Raft.
 const FRAME_CALLS: u64 = 1;
+/// Of the log: a chunk of marks for each 512 of them, of which there is one every 4 KiB; and what is made with a segment.
+const MARKED_BYTES: u64 = 512 * 4096;
+const SEGMENT_BYTES: u64 = 16 << 20;
+const SEGMENT_CALLS: u64 = 8;
 
 fn main() {
     if std::env::var_os(COUNTS).is_some() {
@@ -43,8 +50,8 @@ fn main() {
     let cluster = Cluster::start();
     let mut probe = cluster.client();
     let mut connections = cluster.connections();
-    // At most so many bytes of each lie in an arena: key, value and their lengths.
-    for (name, request, bytes) in [("update", update as Make, 320), ("get", get, 16), ("insert", insert, 320)] {
+    run_all(&mut connections, 0, FILL, fill);
+    for (name, request) in [("update", update as Make), ("get", get), ("insert", insert)] {
         run_all(&mut connections, 0, WARM_UP, request);
         let before = cluster.seen(&mut probe);
         run_all(&mut connections, WARM_UP, OPERATIONS, request);
@@ -53,7 +60,7 @@ fn main() {
         for node in 0..NODES {
             let seen = Seen { calls: calls[node], ..after[node] }.since(&before[node]);
             seen.show(name, node);
-            seen.check(name, node, bytes);
+            seen.check(name, node);
         }
     }
 }
@@ -63,25 +70,28 @@ fn main() {
 struct Seen {
     /// By kind, in the order of [`HOT`].
     calls: [Calls; 3],
-    /// Frames of peers.
+    /// Frames of a leader, which may carry entries.
     frames: u64,
+    /// Bytes of the log.
+    appended: u64,
 }
 
 impl Seen {
     fn since(&self, before: &Seen) -> Seen {
         Seen {
             calls: std::array::from_fn(|kind| self.calls[kind].since(&before.calls[kind])),
-            frames: self.frames - before.frames,
+            frames: self.frames.saturating_sub(before.frames), // the role may have changed
+            appended: self.appended - before.appended,
         }
     }
 
     /// Timing decides how many operations a message carries, not how many calls it costs.
-    fn check(&self, name: &str, node: usize, bytes: u64) {
-        let blocks = OPERATIONS * bytes / ARENA_BYTES as u64 + 1;
+    fn check(&self, name: &str, node: usize) {
+        let segments = self.appended / SEGMENT_BYTES + 1;
         let most = [
-            ("io", ARENA_CALLS * blocks + RARE),
-            ("raft", FRAME_CALLS * self.frames + ARENA_CALLS * blocks + RARE),
-            ("wal", RARE),
+            ("io", RARE),
+            ("raft", FRAME_CALLS * self.frames + RARE),
+            ("wal", self.appended / MARKED_BYTES + SEGMENT_CALLS * segments + RARE),
         ];
         for ((thread, most), calls) in most.into_iter().zip(&self.calls) {
             assert!(calls.taken <= most, "{name}: node {node}'s {thread}: {calls:?}, at most {most} are expected");
@@ -96,8 +106,9 @@ impl Seen {
         let per = |calls: u64, number: u64| calls as f64 / number.max(1) as f64;
         for (kind, calls) in HOT.iter().zip(&self.calls) {
             println!(
-                "{name:6} node {node} {:4}  taken {:.4} an operation, given {:.4}; mapped {:.3} per 1,000",
+                "{name:6} node {node} {:4}  taken {}: {:.4} an operation, given {:.4}; mapped {:.3} per 1,000",
                 format!("{kind:?}").to_lowercase(),
+                calls.taken,
                 per(calls.taken, OPERATIONS),
                 per(calls.given, OPERATIONS),
                 per(calls.mapped * 1_000, OPERATIONS),
@@ -110,6 +121,10 @@ type Make = fn(u64, &mut dyn FnMut(Request<'_>));
 
 fn update(number: u64, submit: &mut dyn FnMut(Request<'_>)) {
     submit(Request::Write(Command::Update { key: &key(number % KEYS), value: &VALUE }));
+}
+
+fn fill(number: u64, submit: &mut dyn FnMut(Request<'_>)) {
+    submit(Request::Write(Command::Update { key: &key(number % KEYS), value: &FILLING }));
 }
 
 fn insert(number: u64, submit: &mut dyn FnMut(Request<'_>)) {
@@ -151,7 +166,8 @@ impl Cluster {
             let path = directory.path().join(format!("counts-{node}"));
             let counts = Counts::create(&path);
             let child = Process::new(std::env::current_exe().expect("this binary"))
-                .args(["--id", &node.to_string(), "--peers", &peers.join(","), "--log", "warn", "--data"])
+                .args(["--id", &node.to_string(), "--peers", &peers.join(","), "--log", "warn"])
+                .args(["--snapshot-log-bytes", "1GiB", "--data"]) // none is taken meanwhile
                 .arg(directory.path().join(format!("node-{node}")))
                 .env(COUNTS, path)
                 .stdin(Stdio::null())
@@ -182,13 +198,14 @@ impl Cluster {
 
     /// Every node, with its calls behind those of its status.
     fn seen(&self, probe: &mut Client) -> Vec<Seen> {
-        let mut counters = |node: usize| probe.status_of(&self.ports.client(node)).expect("a status").counters;
-        let counters: Vec<_> = (0..NODES).map(&mut counters).collect();
-        let seen = |(calls, counters): ([Calls; 3], Vec<(String, u64)>)| {
-            let counter = |name| counters.iter().find(|(counter, _)| counter == name).expect("a counter").1;
-            Seen { calls, frames: counter("peer_frames") }
+        let mut status = |node: usize| probe.status_of(&self.ports.client(node)).expect("a status");
+        let statuses: Vec<_> = (0..NODES).map(&mut status).collect();
+        let seen = |(calls, status): ([Calls; 3], NodeStatus)| {
+            let counter = |name| status.counters.iter().find(|(counter, _)| counter == name).expect("a counter").1;
+            let frames = if status.role == Role::Leader { 0 } else { counter("peer_frames") };
+            Seen { calls, frames, appended: counter("bytes_appended") }
         };
-        self.calls().into_iter().zip(counters).map(seen).collect()
+        self.calls().into_iter().zip(statuses).map(seen).collect()
     }
 
     /// Connections that stay.

@@ -85,8 +85,10 @@ pub(super) struct Desk {
     pub(super) credits: u32,
     /// Bytes of the commands in the batch that is being filled.
     unsent_bytes: usize,
-    /// Small commands and keys lie here, one behind the other.
-    arena: Arena,
+    /// Small commands lie here, one behind the other, for as long as Raft keeps their entries.
+    commands: Arena,
+    /// And here the keys of reads, until they are answered.
+    keys: Arena,
     /// Linearizable reads of this iteration; one permission will do for all of them (C-18).
     collected: Vec<ReadOp>,
     /// Reads that wait for the permission with this token.
@@ -125,7 +127,8 @@ impl Desk {
             requests,
             credits,
             unsent_bytes: 0,
-            arena: Arena::default(),
+            commands: Arena::default(),
+            keys: Arena::default(),
             collected: Vec::new(),
             waiting: BTreeMap::new(),
             read_alarm: Time::NEVER,
@@ -159,7 +162,7 @@ impl Desk {
         match *request {
             Wire::Write(_) => {
                 let reply_to = self.reply_to(asked.connection, header.request);
-                let body = self.arena.keep(command);
+                let body = self.commands.keep(command);
                 self.unsent_bytes += body.len();
                 let RequestHeader { session, sequence, .. } = *header;
                 let body_checksum = *command_checksum;
@@ -170,11 +173,11 @@ impl Desk {
                 self.requests.batch().push(propose);
             }
             Wire::Get { key } => {
-                let want = Want::Get(self.arena.keep(key));
+                let want = Want::Get(self.keys.keep(key));
                 return self.read(asked, header, want, deadline, reader);
             }
             Wire::Scan(scan) => {
-                let want = Want::Scan(Wanted::new(&scan, |key| self.arena.keep(key)));
+                let want = Want::Scan(Wanted::new(&scan, |key| self.keys.keep(key)));
                 return self.read(asked, header, want, deadline, reader);
             }
             Wire::CloseView(view) => {
@@ -385,12 +388,14 @@ impl Desk {
 
     /// Call it about once a second: memory that was not used meanwhile goes back.
     pub(super) fn settle(&mut self) {
-        self.arena.settle();
+        self.commands.settle();
+        self.keys.settle();
     }
 
     /// Nobody is connected: what lies ready for requests goes back.
     pub(super) fn let_go(&mut self) {
-        self.arena.let_go();
+        self.commands.let_go();
+        self.keys.let_go();
     }
 
     fn token(&mut self) -> u64 {
