@@ -274,6 +274,7 @@ impl Outgoing {
         if self.copied_sent == self.copied.len() || self.copied_sent >= PEER_READ_BUFFER_BYTES {
             self.copied.drain(..self.copied_sent);
             self.copied_sent = 0;
+            self.copied.shrink_to(PEER_FRAME_BYTES_MAX); // more had gathered behind a slow link
         }
     }
 }

@@ -18,6 +18,8 @@ const CLASSES: usize = POOL_CLASS_BYTES.len();
 /// Buffers of a class that [`Buffers`] may keep, at most.
 const KEPT_MAX: usize = 4;
 const _: () = assert!(POOL_KEPT[0] <= KEPT_MAX && POOL_KEPT[1] <= KEPT_MAX && POOL_KEPT[2] == 0 && POOL_KEPT[3] == 0);
+/// A build for comparisons: what comes back goes to the global allocator at once.
+const NOTHING_IS_KEPT: bool = cfg!(feature = "global-memory");
 /// Bytes of a block before its contents: a cache line, so that contents begin on another one.
 pub(super) const HEAD_BYTES: usize = 64;
 
@@ -125,6 +127,11 @@ impl Pool {
         self.shared.pages().given()
     }
 
+    /// Bytes that the system has given: those that exist, what lies around them in spans and mappings, and what lies idle.
+    pub fn mapped(&self) -> usize {
+        self.shared.pages().mapped()
+    }
+
     /// The bytes that this pool was made with.
     pub fn budget(&self) -> usize {
         self.shared.budget
@@ -148,7 +155,7 @@ impl Buffers {
     pub fn give(&mut self, buffer: BufMut) {
         let block = buffer.into_block();
         let class = block.class();
-        if block.is_of(&self.shared) && self.kept[class].count < POOL_KEPT[class] {
+        if !NOTHING_IS_KEPT && block.is_of(&self.shared) && self.kept[class].count < POOL_KEPT[class] {
             self.kept[class].push(block);
             self.account.add(POOL_CLASS_BYTES[class].wrapping_neg());
         }
@@ -284,7 +291,11 @@ impl Drop for Block {
         unsafe {
             let pool = Arc::from_raw(ptr::replace(&raw mut (*self.0.as_ptr()).pool, ptr::null()));
             pool.dropped.fetch_add(POOL_CLASS_BYTES[class], Ordering::Relaxed);
-            pool.returned[class].push(self.0.cast());
+            if NOTHING_IS_KEPT {
+                pool.pages().give(self.0.cast(), POOL_CLASS_BYTES[class]);
+            } else {
+                pool.returned[class].push(self.0.cast());
+            }
         }
     }
 }

@@ -13,24 +13,34 @@
 //!
 //! A [`BufMut`] has one owner and is written; [`BufMut::freeze`] makes it a [`Buf`], which is shared, sliced and read,
 //! and goes back when its last clone is dropped, on whatever thread that is.
+//!
+//! The feature `global-memory` makes a build for comparisons, never shipped: every block of all levels is then one of the
+//! global allocator (`tools/long pool`).
 
 mod buf;
 mod buffers;
+#[cfg(not(feature = "global-memory"))]
 mod class;
+#[cfg(not(feature = "global-memory"))]
 mod depot;
+#[cfg_attr(feature = "global-memory", path = "global_heap.rs")]
 mod heap;
+#[cfg_attr(feature = "global-memory", path = "global_pages.rs")]
 mod pages;
 mod returned;
 mod sync;
+#[cfg(not(feature = "global-memory"))]
 mod system;
 
 pub use buf::{Buf, BufMut};
 pub use buffers::{Buffers, Pool};
-pub use heap::{block_bytes, Cache, Heap, Levels};
+#[cfg(not(feature = "global-memory"))]
+pub use heap::Levels;
+pub use heap::{block_bytes, Cache, Heap};
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(loom), not(feature = "global-memory")))]
 mod heap_tests;
 #[cfg(all(test, loom))]
 mod loom_tests;
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(loom), not(feature = "global-memory")))]
 mod tests;

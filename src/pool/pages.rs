@@ -11,6 +11,9 @@
 //! the second span on: who needs less than one span should not be given 2 MiB.
 //!
 //! Larger blocks are mappings of their own; some that came back lie ready.
+//!
+//! Before more is mapped than may be given, all that lies idle goes back. So what is mapped exceeds the limit by no more than
+//! what lies free in spans that are in use, and their descriptions.
 
 use std::ptr::{self, NonNull};
 
@@ -186,6 +189,7 @@ impl Pages {
         let block = match kept {
             Some(place) => self.large.swap_remove(place).0,
             None => {
+                self.make_room(bytes);
                 let block = system::map(bytes, SYSTEM_PAGE_BYTES)?;
                 self.large_bytes += bytes;
                 block
@@ -352,7 +356,15 @@ impl Pages {
         Some(span)
     }
 
+    /// So many bytes are about to be mapped.
+    fn make_room(&mut self, bytes: usize) {
+        if self.mapped().saturating_add(bytes) > self.limit {
+            self.trim();
+        }
+    }
+
     fn map_span(&mut self) -> Option<NonNull<Span>> {
+        self.make_room(SPAN_BYTES);
         let memory = system::map(SPAN_BYTES, SPAN_BYTES)?;
         if self.spans > 0 {
             system::advise_huge(memory, SPAN_BYTES);

@@ -4,8 +4,10 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use proptest::prelude::*;
 
+use super::pages::SPAN_BYTES;
 use super::*;
 use crate::limits::{POOL_CLASS_BYTES, POOL_KEPT};
+use crate::random::SplitMix64;
 
 #[test]
 fn an_exhausted_pool_says_so_and_recovers() {
@@ -75,6 +77,41 @@ fn a_thread_that_waits_keeps_nothing_from_the_others() {
     assert_eq!(pool.allocated(), pool.budget(), "it was asked for");
     other.settle();
     assert_eq!((pool.used(), pool.allocated()), (0, 0), "and then it was not");
+}
+
+/// A budget's worth of each size after the other: what lies idle of one is unmapped for the next, and all of it in the end.
+#[test]
+fn what_is_mapped_follows_what_is_given() {
+    let pool = Pool::new(64 << 20);
+    let mut buffers = pool.buffers();
+    let most = pool.budget() * 8 / 7 + SPAN_BYTES; // seven of the third size fill a span, with an eighth left over
+    for class in [3, 0, 1, 3, 2, 0, 3] {
+        let held: Vec<BufMut> = std::iter::from_fn(|| buffers.take(POOL_CLASS_BYTES[class] - 64)).collect();
+        assert!((pool.allocated()..=most).contains(&pool.mapped()), "class {class}: {} mapped", pool.mapped());
+        drop(held);
+    }
+    buffers.settle();
+    buffers.settle();
+    assert_eq!((pool.allocated(), pool.mapped()), (0, 0));
+}
+
+/// Mixed sizes that come and go in any order, at the budget: half as much again is mapped, at most.
+#[test]
+fn mixed_sizes_scatter_within_bounds() {
+    let pool = Pool::new(64 << 20);
+    let mut buffers = pool.buffers();
+    let (mut held, mut random, mut most) = (Vec::new(), SplitMix64::new(7), 0);
+    for _ in 0..if cfg!(miri) { 200 } else { 100_000 } {
+        let class = [0, 0, 0, 0, 1, 1, 2, 3][random.below(8) as usize];
+        match buffers.take(POOL_CLASS_BYTES[class] - 64) {
+            Some(buffer) => held.push(buffer),
+            None => {
+                (0..8.min(held.len())).for_each(|_| drop(held.swap_remove(random.below(held.len() as u64) as usize)))
+            }
+        }
+        most = most.max(pool.mapped());
+    }
+    assert!(most <= pool.budget() * 3 / 2, "{most} mapped for {}", pool.budget());
 }
 
 #[test]

@@ -165,6 +165,9 @@ fn start(config: Config, status_as_json: fn(&NodeStatus) -> String) -> Result<Se
     let files = system::raise_file_limit();
     #[cfg(feature = "sabotage")]
     arm_sabotage();
+    if cfg!(feature = "global-memory") {
+        warn!("built for comparisons: buffers and state are in the global allocator's memory, not in the pool's");
+    }
     let boot::Opened { wal, recovered, snapshots, store, snapshot } = boot::open(&config)?;
     let client_listener = listen("clients", config.listen_client)?;
     let peer_listener = listen("peers", config.listen_peer)?;

@@ -102,6 +102,7 @@ fn resources(page: &mut Page, pages: &Pages) {
     page.gauge("credits_limit", "Requests that each io thread may take.", pages.source.config.credits);
     page.gauge("pool_used_bytes", "Bytes of read buffers in use.", pages.pool.used());
     page.gauge("pool_allocated_bytes", "Bytes of read buffers that exist, in use or kept.", pages.pool.allocated());
+    page.gauge("pool_mapped_bytes", "Bytes that the system has given for read buffers.", pages.pool.mapped());
     page.gauge("pool_limit_bytes", "Bytes of read buffers that may exist.", pages.pool.budget());
     let metrics = &pages.source.metrics;
     let written = metrics.total(Counter::BytesWritten) as f64 / metrics.total(Counter::BytesAppended).max(1) as f64;
