@@ -124,6 +124,95 @@ fn a_comparison_takes_turns_and_writes_a_page() {
     assert!(!dir.path().join("files").exists(), "nothing is left behind");
 }
 
+/// Runs a measurement that starts its own servers in a directory, which is gone afterwards, and gives its report.
+fn own_report(arguments: &str) -> Value {
+    let dir = tempfile::tempdir().expect("a directory");
+    let files = dir.path().join("files");
+    let line = format!("bench {arguments} -o json --dir");
+    let output = Command::new(raftkv())
+        .args(line.split(' '))
+        .arg(&files)
+        .current_dir(dir.path())
+        .stdin(Stdio::null())
+        .output()
+        .expect("it runs");
+    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(!files.exists(), "{line}: nothing is left behind");
+    serde_json::from_slice(&output.stdout).expect("one object")
+}
+
+/// Every load of every edge was answered; the edges with their numbers of loads, and all facts.
+fn edges(report: &Value) -> (Vec<(String, usize)>, Value) {
+    let mut facts = serde_json::Map::new();
+    let mut edges = Vec::new();
+    for edge in report["edges"].as_array().expect("edges") {
+        let loads = edge["loads"].as_array().expect("loads");
+        for load in loads {
+            assert!(load["completed"].as_u64() > Some(0) && load["failed"] == 0, "{edge}");
+            let at = |name: &str| load["latency_us"][name].as_f64().expect("a latency");
+            assert!(at("p50") <= at("p99") && at("p99") <= at("p99.9") && at("p99.9") <= at("p100"), "{edge}");
+            assert!(load["server_resident_bytes"].as_f64() > Some(1e6), "{edge}");
+        }
+        assert_eq!(edge["left_out"], serde_json::json!([]), "{edge}");
+        edges.push((edge["edge"].as_str().expect("a name").to_owned(), loads.len()));
+        facts.extend(edge["facts"].as_object().expect("facts").clone());
+    }
+    (edges, facts.into())
+}
+
+#[test]
+fn edges_that_are_loads_are_all_answered() {
+    let short = "--duration 0.3 --warm-up 0.2";
+    let line = format!("edges --only one-client,connections,pipelines,hot-keys {short}");
+    let report = own_report(&format!("{line} --connections 300 --pipelines 2x64"));
+    let (loads, _) = edges(&report);
+    let wanted = [("one-client", 2), ("connections", 2), ("pipelines", 2), ("hot-keys", 4)];
+    assert_eq!(loads, wanted.map(|(edge, count)| (edge.to_owned(), count)));
+    let connections = &report["edges"][1]["loads"][0];
+    assert_eq!((&connections["connections"], &connections["depth"]), (&300.into(), &1.into()));
+    let (values, _) = edges(&own_report(&format!("edges --only values {short}")));
+    assert_eq!(values, [("values".to_owned(), 10)]);
+}
+
+#[test]
+fn a_slow_follower_a_snapshot_and_many_keys_hold_nothing_up() {
+    let report = own_report("edges --only slow-follower,snapshot,many-keys --keys 3000 --duration 0.5 --warm-up 0.2");
+    let (loads, facts) = edges(&report);
+    let wanted = [("slow-follower", 4), ("snapshot", 2), ("many-keys", 6)];
+    assert_eq!(loads, wanted.map(|(edge, count)| (edge.to_owned(), count)));
+    let positive = ["missed_entries", "caught_up_seconds", "leader_resident_bytes_before", "snapshots"];
+    let more = ["fill_seconds", "resident_bytes_per_key", "follower_restart_seconds", "restart_seconds"];
+    for name in positive.into_iter().chain(more) {
+        assert!(facts[name].as_f64() > Some(0.0), "{name}: {facts}");
+    }
+    let peak = facts["leader_resident_peak_ratio"].as_f64().expect("a ratio");
+    assert!((1.0..8.0).contains(&peak), "the leader keeps little for a follower that stands still: {facts}");
+    let overhead = facts["resident_bytes_per_key"].as_f64().zip(facts["overhead_bytes_per_key"].as_f64());
+    assert!(overhead.is_some_and(|(whole, overhead)| (whole - overhead - 80.0).abs() < 1e-6), "{facts}");
+}
+
+#[test]
+fn fail_over_and_starts_are_timed_at_every_peer() {
+    let has_etcd = Command::new("etcd").arg("--version").output().is_ok();
+    let peers = if has_etcd { "raftkv,etcd" } else { "raftkv" };
+    let report = own_report(&format!("failover --peers {peers} --repeats 1 --keys 300 --load 4x1"));
+    let events = report["events"].as_array().expect("events");
+    let names: Vec<&str> = events.iter().filter_map(|event| event["event"].as_str()).collect();
+    assert_eq!(names, ["kill", "stop", "start-empty", "start-full"]);
+    for event in events {
+        let measured = event["peers"].as_array().expect("peers");
+        assert_eq!(measured.len(), 1 + usize::from(has_etcd), "{event}");
+        for peer in measured {
+            let ms = peer["ms"][0].as_f64().expect("a time");
+            assert!((0.1..60_000.0).contains(&ms), "{event}");
+        }
+        assert_eq!(event["ratios"].as_array().map(Vec::len), Some(usize::from(has_etcd)), "{event}");
+    }
+    // A leader that stands still is missed after an election timeout; one that died is missed at once.
+    let stopped = events[1]["peers"][0]["ms"][0].as_f64().expect("a time");
+    assert!(stopped > 500.0, "{report}");
+}
+
 #[test]
 fn a_sweep_ends_when_the_servers_no_longer_keep_up() {
     let cluster = Cluster::start("bench-sweep", 1);

@@ -4,6 +4,17 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 
+/// What a process cannot refuse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Signal {
+    /// It ends at once.
+    Kill,
+    /// It stands still, with its memory and its connections.
+    Stop,
+    /// It goes on.
+    Continue,
+}
+
 /// Processes that are killed when this is dropped.
 #[derive(Debug, Default)]
 pub(crate) struct Children(Vec<Child>);
@@ -20,9 +31,26 @@ impl Children {
         self.0[number].wait().map(drop)
     }
 
-    /// Puts one in the place of one that was killed.
-    pub(crate) fn replace(&mut self, number: usize, child: Child) {
-        self.0[number] = child;
+    /// Puts one in the place of one that was killed, or behind the last.
+    pub(crate) fn place(&mut self, number: usize, child: Child) {
+        match self.0.get_mut(number) {
+            Some(place) => *place = child,
+            None => self.0.push(child),
+        }
+    }
+
+    /// Sends one a signal. It is a child that nobody has waited for, so that its id is nobody else's.
+    pub(crate) fn signal(&self, number: usize, signal: Signal) -> io::Result<()> {
+        let number_of = match signal {
+            Signal::Kill => libc::SIGKILL,
+            Signal::Stop => libc::SIGSTOP,
+            Signal::Continue => libc::SIGCONT,
+        };
+        // SAFETY: no pointers; the process is ours.
+        match unsafe { libc::kill(self.0[number].id() as libc::pid_t, number_of) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
     }
 
     /// Their ids.

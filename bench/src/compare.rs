@@ -13,6 +13,7 @@ use crate::figure::Figure;
 use crate::load::Load;
 use crate::peers::{Peer, Running};
 use crate::report::{Report, Run};
+use crate::servers;
 use crate::workload::{Kind, Mix};
 
 /// Flags of the comparison.
@@ -84,10 +85,7 @@ pub(crate) fn run(args: &Args, in_json: bool, timeout: Duration) -> io::Result<V
 }
 
 fn compare(args: &Args, timeout: Duration) -> io::Result<Vec<Compared>> {
-    match std::fs::remove_dir_all(&args.dir) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => std::fs::create_dir_all(&args.dir)?,
-    }
+    servers::empty(&args.dir)?;
     let mut peers = vec![Peer::Raftkv];
     for peer in &args.against {
         if !peers.contains(peer) {
@@ -214,7 +212,11 @@ fn as_json(compared: &[Compared]) -> Value {
     });
     let failed: u64 =
         compared.iter().flat_map(|compared| &compared.peers).map(|(_, _, report)| report.failures()).sum();
-    json!({ "ok": failed == 0, "machine": crate::machine::description(std::path::Path::new(".")), "loads": loads.collect::<Vec<_>>() })
+    json!({
+        "ok": failed == 0,
+        "machine": crate::machine::description(std::path::Path::new(".")),
+        "loads": loads.collect::<Vec<_>>(),
+    })
 }
 
 #[cfg(test)]

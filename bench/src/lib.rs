@@ -11,6 +11,8 @@ mod compare;
 mod dialect;
 mod distribution;
 mod driver;
+mod edges;
+mod failover;
 mod figure;
 pub mod flamegraph;
 mod html;
@@ -19,6 +21,7 @@ mod load;
 mod machine;
 mod measured;
 mod peers;
+mod probe;
 mod process;
 mod progress;
 mod random;
@@ -67,6 +70,11 @@ enum Workload {
     Mix(Reported<MixArgs>),
     /// Compare with others in one run: this store, the speed of light, etcd, Redis; all are started here
     Compare(Reported<compare::Args>),
+    /// Extremes, each on a cluster of its own: one client, thousands of connections, deep pipelines, small and large values,
+    /// hot keys, a slow follower, a snapshot in progress, ten million keys
+    Edges(edges::Args),
+    /// How long nobody takes writes when a leader fails, and after a start; beside etcd, all are started here
+    Failover(failover::Args),
     /// Rising load against latency, until the servers no longer keep up
     Sweep(Reported<sweep::Args>),
     /// What this machine can do at all: syncs, round trips, wakes, and the speed of light; needs no server
@@ -139,6 +147,8 @@ pub fn run(args: BenchArgs, environment: &Environment) -> ExitCode {
             sweep::run(&args.args, endpoints, *timeout, *json)
                 .and_then(|swept| args.write("raftkv under rising load", |page| page.sweep(&swept))),
         ),
+        Workload::Edges(args) => ended(edges::run(&args, *json, *timeout)),
+        Workload::Failover(args) => ended(failover::run(&args, *json, *timeout)),
         Workload::Limits(args) => ended(limits::run(&args, *json)),
         Workload::Restart(args) => ended(restart::run(&args, *json)),
         Workload::Snapshot(args) => ended(snapshot::run(&args, *json)),

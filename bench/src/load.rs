@@ -87,7 +87,7 @@ pub(crate) struct Target {
 }
 
 /// Connections and depth with which a set of keys is written.
-const FILL: (usize, usize) = (8, 32);
+const FILL: (u32, u32) = (8, 32);
 
 /// Finds the leader, writes the set of keys if it is to be read, loads and measures.
 pub fn run(load: &Load, endpoints: &[String], timeout: Duration) -> io::Result<Report> {
@@ -127,19 +127,28 @@ pub(crate) fn resolve(address: &str) -> io::Result<SocketAddr> {
 
 /// Writes every key of the set once, and fails if one of them cannot be written.
 pub(crate) fn fill<D: Dialect>(load: &Load, target: &Target, timeout: Duration) -> io::Result<()> {
-    let share = Share {
-        addresses: target.addresses.clone(),
-        connections: FILL.0,
-        depth: FILL.1,
-        rate: None,
-        key_bytes: load.key_bytes,
-        timeout: timeout.max(Duration::from_secs(10)),
-        start: Instant::now(),
-        end: None,
-    };
-    let measured = drive::<D>(&share, Generator::fill(0..load.keys, load.value_bytes), &AtomicU64::new(0))?;
+    fill_as_wide_as::<D>(&Load { connections: FILL.0, depth: FILL.1, ..load.clone() }, target, timeout).map(drop)
+}
+
+/// The same with the load's connections and depth, measured.
+pub(crate) fn fill_as_wide_as<D: Dialect>(load: &Load, target: &Target, timeout: Duration) -> io::Result<Run> {
+    let start = Instant::now();
+    let whole =
+        Share { end: None, rate: None, ..share(load, target, timeout.max(Duration::from_secs(10)), start, (0, 1)) };
+    let generator = Generator::fill(0..load.keys, load.value_bytes);
+    let (before, completed) = (target.watched.count(), AtomicU64::new(0));
+    let measured = std::thread::scope(|scope| {
+        let filling = scope.spawn(|| drive::<D>(&whole, generator, &completed));
+        let mut progress = Progress::new(&format!("{} keys", load.keys), Duration::ZERO);
+        while progress.is_shown() && !filling.is_finished() {
+            std::thread::sleep(progress.pause());
+            progress.show_count(start.elapsed(), completed.load(Ordering::Relaxed), load.keys);
+        }
+        progress.clear();
+        filling.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })?;
     if measured.completed() == load.keys {
-        return Ok(());
+        return Ok(Run { elapsed: start.elapsed(), measured, used: target.watched.used_since(&before) });
     }
     let why = measured.failures_by_name().keys().next().map_or("nothing was answered", String::as_str);
     Err(io::Error::other(format!("{} of {} keys could be written: {why}", measured.completed(), load.keys)))
@@ -222,14 +231,16 @@ fn watch(load: &Load, target: &Target, start: Instant, completed: &[AtomicU64]) 
     target.watched.used_since(&before)
 }
 
-/// Each connection is a file.
-fn raise_file_limit() {
+/// Each connection is a file. Allows as many as the system lets this process have, and tells how many that is.
+pub(crate) fn raise_file_limit() -> u64 {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: both calls take a pointer to one valid rlimit; a refusal changes nothing.
+    // SAFETY: all calls take a pointer to one valid rlimit; a refusal changes nothing.
     unsafe {
         if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 {
             limit.rlim_cur = limit.rlim_max;
             libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+            libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit);
         }
     }
+    limit.rlim_cur
 }

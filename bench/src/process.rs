@@ -175,9 +175,19 @@ fn ticks_in(stat: &str) -> Option<u64> {
     Some(user + system)
 }
 
-fn resident(pid: u32) -> Option<u64> {
+/// Resident bytes of a process.
+pub(crate) fn resident(pid: u32) -> Option<u64> {
+    bytes_in_status(pid, "VmRSS:")
+}
+
+/// The most that it ever had.
+pub(crate) fn peak_resident(pid: u32) -> Option<u64> {
+    bytes_in_status(pid, "VmHWM:")
+}
+
+fn bytes_in_status(pid: u32, name: &str) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     let kibibytes: u64 = line.split_whitespace().next()?.parse().ok()?;
     Some(kibibytes * 1024)
 }
@@ -199,6 +209,7 @@ mod tests {
         }
         let used = watched.used_since(&before);
         assert!(used.resident[0] > 100_000 && !used.own_cpu.is_zero(), "{used:?}");
+        assert!(peak_resident(std::process::id()) >= resident(std::process::id()));
         drop(listener);
         assert!(Watched::listening(&[address]).pids.is_empty());
     }

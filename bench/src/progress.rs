@@ -33,12 +33,27 @@ impl Progress {
         if !self.is_terminal {
             return;
         }
+        let (at, whole) = (elapsed.as_secs_f64(), self.whole.as_secs_f64());
+        self.write(&format!("{at:.1} of {whole:.1} s"), elapsed, completed);
+    }
+
+    /// Shows how many of how many are done, and how fast it is now.
+    pub(crate) fn show_count(&mut self, elapsed: Duration, completed: u64, whole: u64) {
+        self.write(&format!("{:.0} %", completed as f64 * 100.0 / whole.max(1) as f64), elapsed, completed);
+    }
+
+    fn write(&mut self, how_far: &str, elapsed: Duration, completed: u64) {
         let (then, before) = self.shown.unwrap_or_default();
         let rate = completed.saturating_sub(before) as f64 / elapsed.saturating_sub(then).as_secs_f64().max(1e-3);
-        let (name, at, whole) = (&self.name, elapsed.as_secs_f64(), self.whole.as_secs_f64());
+        let name = &self.name;
         // A terminal that is gone takes nothing; the measurement goes on.
-        let _ = write!(std::io::stderr(), "\r\x1b[K{name}  {at:.1} of {whole:.1} s  {rate:.0} /s");
+        let _ = write!(std::io::stderr(), "\r\x1b[K{name}  {how_far}  {rate:.0} /s");
         self.shown = Some((elapsed, completed));
+    }
+
+    /// Whether anybody looks.
+    pub(crate) fn is_shown(&self) -> bool {
+        self.is_terminal
     }
 
     /// Takes the line away.

@@ -2,14 +2,15 @@
 
 use std::fs::File;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use client::{Client, Settings};
 
-use crate::child::{tied_to_this_process, Children};
+use crate::child::{tied_to_this_process, Children, Signal};
+use crate::random::Random;
 
 /// How long a cluster may take to serve.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -26,20 +27,41 @@ pub struct Servers {
 impl Servers {
     /// Starts `nodes` servers on empty directories below `dir` and waits until they serve.
     pub fn start(dir: &Path, nodes: u32, flags: &[&str]) -> io::Result<Servers> {
-        match std::fs::remove_dir_all(dir) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => std::fs::create_dir_all(dir)?,
-        }
+        let mut servers = Servers::prepare(dir, nodes, flags)?;
+        (0..nodes as usize).try_for_each(|node| servers.start_node(node))?;
+        servers.wait_until_served()?;
+        Ok(servers)
+    }
+
+    /// Empties `dir` and finds addresses; nothing runs yet.
+    pub(crate) fn prepare(dir: &Path, nodes: u32, flags: &[&str]) -> io::Result<Servers> {
+        empty(dir)?;
         let free: Vec<String> = free_addresses(2 * nodes as usize)?.iter().map(SocketAddr::to_string).collect();
         let addresses = free.chunks(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect();
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
-        let mut servers = Servers { dir: dir.to_owned(), addresses, flags, children: Children::default() };
-        for node in 0..nodes as usize {
-            let child = servers.spawn(node)?;
-            servers.children.push(child);
-        }
-        servers.wait_until_served()?;
-        Ok(servers)
+        Ok(Servers { dir: dir.to_owned(), addresses, flags, children: Children::default() })
+    }
+
+    /// Starts a node that does not run; the first time in the order of their numbers. Waits for nothing.
+    pub(crate) fn start_node(&mut self, node: usize) -> io::Result<()> {
+        let child = self.spawn(node)?;
+        self.children.place(node, child);
+        Ok(())
+    }
+
+    /// Kills a node and waits until it is gone.
+    pub(crate) fn kill(&mut self, node: usize) -> io::Result<()> {
+        self.children.kill(node)
+    }
+
+    /// Sends a node a signal.
+    pub(crate) fn signal(&self, node: usize, signal: Signal) -> io::Result<()> {
+        self.children.signal(node, signal)
+    }
+
+    /// The process of a node.
+    pub(crate) fn pid(&self, node: usize) -> u32 {
+        self.children.pids()[node]
     }
 
     /// Where clients connect.
@@ -60,10 +82,9 @@ impl Servers {
     /// Kills node `node` and starts it again; tells how long it took from exec until it answered a read, linearizable if the
     /// node is alone.
     pub fn restart(&mut self, node: usize) -> io::Result<Duration> {
-        self.children.kill(node)?;
+        self.kill(node)?;
         let start = Instant::now();
-        let child = self.spawn(node)?;
-        self.children.replace(node, child);
+        self.start_node(node)?;
         self.wait_until_served()?;
         Ok(start.elapsed())
     }
@@ -93,8 +114,52 @@ impl Servers {
     }
 }
 
-/// Addresses of loopback where nobody listens now.
+/// Makes a directory, or empties it.
+pub(crate) fn empty(dir: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => std::fs::create_dir_all(dir),
+    }
+}
+
+/// Ports lie below those that the system gives to outgoing connections (from 32768): a client's connection could otherwise hold
+/// the port of a server that is started again.
+const FIRST_PORT: u16 = 12_000;
+/// A node's port for people is two above its port for clients.
+const PORT_STRIDE: u16 = 4;
+const PORTS: u64 = 1_900;
+
+/// Addresses of loopback where nobody listens now, nor two ports above.
 pub(crate) fn free_addresses(count: usize) -> io::Result<Vec<SocketAddr>> {
-    let held: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<io::Result<_>>()?;
-    held.iter().map(TcpListener::local_addr).collect()
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let mut random = Random::new(now.as_nanos() as u64 ^ u64::from(std::process::id()));
+    let mut held: Vec<[TcpListener; 2]> = Vec::new();
+    for _ in 0..PORTS {
+        if held.len() == count {
+            break;
+        }
+        let port = FIRST_PORT + PORT_STRIDE * random.below(PORTS) as u16;
+        let bind = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port));
+        if let (Ok(own), Ok(above)) = (bind(port), bind(port + 2)) {
+            held.push([own, above]);
+        }
+    }
+    if held.len() < count {
+        return Err(io::Error::new(io::ErrorKind::AddrInUse, "no free ports"));
+    }
+    held.iter().map(|[own, _]| own.local_addr()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_free_different_and_not_those_of_connections() {
+        let addresses = free_addresses(40).expect("free ports");
+        let ports: std::collections::BTreeSet<u16> = addresses.iter().map(SocketAddr::port).collect();
+        assert!(ports.len() == 40 && ports.iter().all(|port| (12_000..20_000).contains(port)), "{ports:?}");
+        let listener = TcpListener::bind(addresses[0]);
+        assert!(listener.is_ok(), "{listener:?}");
+    }
 }

@@ -79,7 +79,8 @@ fn measure(servers: &Servers, load: &Load, with_snapshots: bool) -> io::Result<R
     })
 }
 
-fn take_until(servers: &Servers, end: &AtomicBool) -> io::Result<u32> {
+/// Lets the leader take one snapshot after another until `end`; how many were taken.
+pub(crate) fn take_until(servers: &Servers, end: &AtomicBool) -> io::Result<u32> {
     let mut client = servers.client()?;
     let mut taken = 0;
     while !end.load(Ordering::Relaxed) {

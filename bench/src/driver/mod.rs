@@ -51,7 +51,7 @@ pub(crate) fn drive<D: Dialect>(share: &Share, generator: Generator, completed: 
 const PENDING_MAX: usize = 100_000;
 /// How long an open loop waits for what is under way when nothing more is due.
 const GRACE: Duration = Duration::from_secs(1);
-/// What a closed loop has waited for so long when it ends counts as failed.
+/// What a closed loop has waited for so long when it ends, and for longer than for any answer before, counts as failed.
 const OVERDUE: Duration = Duration::from_secs(1);
 /// Pause before a lost connection is opened again.
 const REDIAL: Duration = Duration::from_millis(10);
@@ -396,7 +396,8 @@ impl<'a, D: Dialect> Driver<'a, D> {
 
     /// What is under way at the end: in a closed loop what has waited for long, in an open one all that was due.
     fn give_up(&mut self) {
-        let latest = if self.share.rate.is_some() { self.end } else { self.end.saturating_sub(nanos(OVERDUE)) };
+        let overdue = nanos(OVERDUE).max(self.measured.latencies().max());
+        let latest = if self.share.rate.is_some() { self.end } else { self.end.saturating_sub(overdue) };
         let open = self.lines.iter().filter_map(|line| line.open.as_ref());
         let waiting = open.flat_map(|connection| connection.slots.iter());
         let overdue = waiting.filter(|waiting| waiting.due >= self.start.min(latest) && waiting.due < latest).count();

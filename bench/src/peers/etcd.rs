@@ -3,13 +3,14 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{spawn, version, wait_until_served};
+use super::cluster::Position;
+use super::{spawn, version_of, wait_until_served};
 use crate::child::Children;
 use crate::load::Target;
 use crate::process::Watched;
@@ -17,22 +18,52 @@ use crate::servers::free_addresses;
 
 const PACKAGE: &str = "etcd-server";
 
+/// Its name and version.
+pub(super) fn version() -> io::Result<String> {
+    Ok(version_of("etcd", PACKAGE)?.replace(" Version:", ""))
+}
+
+/// Its nodes, each with its files below one directory; they are killed when this is dropped.
+pub(crate) struct Nodes {
+    dir: PathBuf,
+    clients: Vec<SocketAddr>,
+    peers: Vec<SocketAddr>,
+    pub(super) children: Children,
+}
+
 /// Starts so many nodes with their files in `dir`; the leader's address comes first.
-pub(super) fn start(dir: &Path, nodes: usize) -> io::Result<(String, Target, Children)> {
-    let version = version("etcd", PACKAGE)?.replace(" Version:", "");
-    let (clients, peers) = (free_addresses(nodes)?, free_addresses(nodes)?);
-    let member = |(number, peer): (usize, &SocketAddr)| format!("n{number}=http://{peer}");
-    let cluster = peers.iter().enumerate().map(member).collect::<Vec<_>>().join(",");
-    let mut children = Children::default();
-    for number in 0..nodes {
-        children.push(node(dir, number, clients[number], peers[number], &cluster)?);
-    }
-    let leader = wait_until_served("etcd", dir, &mut children, || {
-        clients.iter().copied().find(|address| leads(*address).unwrap_or(false))
+pub(super) fn start(dir: &Path, nodes: usize) -> io::Result<(Target, Nodes)> {
+    let mut cluster = Nodes::prepare(dir, nodes)?;
+    (0..nodes).try_for_each(|node| cluster.start_node(node))?;
+    let Nodes { clients, children, .. } = &mut cluster;
+    let leader = wait_until_served("etcd", dir, children, || {
+        clients.iter().copied().find(|address| Position::of(*address).is_ok_and(|position| position.leads))
     })?;
     let others = clients.iter().copied().filter(|address| *address != leader);
     let addresses = std::iter::once(leader).chain(others).collect();
-    Ok((version, Target { addresses, watched: Watched::processes(children.pids()) }, children))
+    Ok((Target { addresses, watched: Watched::processes(children.pids()) }, cluster))
+}
+
+impl Nodes {
+    /// Finds addresses; nothing runs yet.
+    pub(super) fn prepare(dir: &Path, nodes: usize) -> io::Result<Nodes> {
+        let (dir, children) = (dir.to_owned(), Children::default());
+        Ok(Nodes { dir, clients: free_addresses(nodes)?, peers: free_addresses(nodes)?, children })
+    }
+
+    /// Where clients connect.
+    pub(super) fn clients(&self) -> &[SocketAddr] {
+        &self.clients
+    }
+
+    /// Starts a node that does not run; the first time in the order of their numbers. Waits for nothing.
+    pub(super) fn start_node(&mut self, number: usize) -> io::Result<()> {
+        let member = |(number, peer): (usize, &SocketAddr)| format!("n{number}=http://{peer}");
+        let cluster = self.peers.iter().enumerate().map(member).collect::<Vec<_>>().join(",");
+        let child = node(&self.dir, number, self.clients[number], self.peers[number], &cluster)?;
+        self.children.place(number, child);
+        Ok(())
+    }
 }
 
 fn node(dir: &Path, number: usize, client: SocketAddr, peer: SocketAddr, cluster: &str) -> io::Result<Child> {
@@ -48,23 +79,28 @@ fn node(dir: &Path, number: usize, client: SocketAddr, peer: SocketAddr, cluster
     spawn(&mut command, PACKAGE)
 }
 
-/// Whether this node says of itself that it leads, through etcd's JSON gateway.
-fn leads(address: SocketAddr) -> io::Result<bool> {
-    let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(Duration::from_secs(1)))?;
-    let head = format!("POST /v3/maintenance/status HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
-    stream.write_all(format!("{head}Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{{}}").as_bytes())?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    Ok(names_itself(&answer))
+impl Position {
+    /// What this node says of itself, through etcd's JSON gateway.
+    pub(super) fn of(address: SocketAddr) -> io::Result<Position> {
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+        let head = format!("POST /v3/maintenance/status HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
+        let body = "Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
+        stream.write_all(format!("{head}{body}").as_bytes())?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(position_in(&answer))
+    }
 }
 
-/// In an answer with its head: member and leader are the same.
-fn names_itself(answer: &str) -> bool {
+/// In an answer with its head: it leads if member and leader are the same.
+fn position_in(answer: &str) -> Position {
     let object = answer.find('{').zip(answer.rfind('}')).and_then(|(start, end)| answer.get(start..=end));
     let status: Value = object.and_then(|object| serde_json::from_str(object).ok()).unwrap_or_default();
     let leader = status["leader"].as_str();
-    leader.is_some_and(|leader| leader != "0") && leader == status["header"]["member_id"].as_str()
+    let leads = leader.is_some_and(|leader| leader != "0") && leader == status["header"]["member_id"].as_str();
+    let applied = status["raftAppliedIndex"].as_str().and_then(|index| index.parse().ok());
+    Position { leads, applied: applied.unwrap_or(0) }
 }
 
 #[cfg(test)]
@@ -77,24 +113,28 @@ mod tests {
     #[test]
     fn a_leader_is_known_by_its_own_words() {
         let answer = |member: &str, leader: &str| {
-            format!("HTTP/1.1 200 OK\r\n\r\n{{\"header\":{{\"member_id\":\"{member}\"}},\"leader\":\"{leader}\"}}\n")
+            let header = format!("HTTP/1.1 200 OK\r\n\r\n{{\"header\":{{\"member_id\":\"{member}\"}}");
+            format!("{header},\"leader\":\"{leader}\",\"raftAppliedIndex\":\"5\"}}\n")
         };
-        assert!(names_itself(&answer("7", "7")));
-        assert!(!names_itself(&answer("7", "8")) && !names_itself(&answer("0", "0")) && !names_itself("{"));
+        let position = |answer: &str| (position_in(answer).leads, position_in(answer).applied);
+        assert_eq!(position(&answer("7", "7")), (true, 5));
+        assert_eq!((position(&answer("7", "8")), position(&answer("0", "0"))), ((false, 5), (false, 5)));
+        assert_eq!(position("{"), (false, 0));
     }
 
     /// What our client writes, etcd's own client reads.
     #[test]
     fn etcdctl_reads_what_the_driver_has_written() {
         for program in ["etcd", "etcdctl"] {
-            if version(program, PACKAGE).is_err() {
+            if version_of(program, PACKAGE).is_err() {
                 eprintln!("SKIPPED etcdctl_reads_what_the_driver_has_written: {program} is not installed");
                 return;
             }
         }
         let dir = std::env::temp_dir().join(format!("raftkv-bench-etcd-{}", std::process::id()));
         std::fs::create_dir_all(&dir).expect("a directory");
-        let (version, target, children) = start(&dir, 1).expect("etcd starts");
+        let (target, nodes) = start(&dir, 1).expect("etcd starts");
+        let version = version().expect("it says so");
         assert!(version.starts_with("etcd 3."), "{version}");
         let load = Load {
             keys: 300,
@@ -123,7 +163,7 @@ mod tests {
         let more = Load { keys: 600, ..load };
         let partly = measure_once::<dialect::Etcd>(&more, &target, timeout).expect("it can be read").measured;
         assert!(partly.missing() > 10 && partly.missing() < partly.completed(), "{partly:?}");
-        drop(children);
+        drop(nodes);
         std::fs::remove_dir_all(&dir).expect("it is ours");
     }
 }

@@ -1,5 +1,6 @@
 //! Stores to be compared with, as children of this process: the same generator, the same workload, the same disk.
 
+pub(crate) mod cluster;
 mod etcd;
 mod redis;
 
@@ -44,7 +45,8 @@ pub(crate) struct Running {
 enum Processes {
     Own(Servers),
     Skeleton(Skeleton),
-    Others(Children),
+    Etcd(etcd::Nodes),
+    Redis(Children),
 }
 
 /// How long a peer may take to serve.
@@ -75,27 +77,37 @@ impl Peer {
         }
     }
 
+    /// What it is, with its version; fails if it is not installed.
+    pub(crate) fn version(self) -> io::Result<String> {
+        Ok(match self {
+            Peer::Raftkv => format!("raftkv {}, three nodes", env!("CARGO_PKG_VERSION")),
+            Peer::Skeleton => "skeleton, three processes".to_owned(),
+            Peer::Etcd => format!("{}, three nodes", etcd::version()?),
+            Peer::Redis => format!("{}, one node, appendfsync always", redis::version()?),
+        })
+    }
+
     /// Starts it on an empty directory and waits until it serves.
     pub(crate) fn start(self, dir: &Path) -> io::Result<Running> {
         let dir = dir.join(self.name());
         std::fs::create_dir_all(&dir)?;
-        let (version, target, processes) = match self {
+        let version = self.version()?;
+        let (target, processes) = match self {
             Peer::Raftkv => {
                 let servers = Servers::start(&dir, 3, &[])?;
-                let target = leader_first(&servers.endpoints(), PATIENCE)?;
-                (format!("raftkv {}, three nodes", env!("CARGO_PKG_VERSION")), target, Processes::Own(servers))
+                (leader_first(&servers.endpoints(), PATIENCE)?, Processes::Own(servers))
             }
             Peer::Skeleton => {
                 let skeleton = Skeleton::start(&dir, Sync::Fdatasync)?;
-                ("skeleton, three processes".to_owned(), skeleton.target.clone(), Processes::Skeleton(skeleton))
+                (skeleton.target.clone(), Processes::Skeleton(skeleton))
             }
             Peer::Etcd => {
-                let (version, target, children) = etcd::start(&dir, 3)?;
-                (format!("{version}, three nodes"), target, Processes::Others(children))
+                let (target, nodes) = etcd::start(&dir, 3)?;
+                (target, Processes::Etcd(nodes))
             }
             Peer::Redis => {
-                let (version, target, children) = redis::start(&dir)?;
-                (format!("{version}, one node, appendfsync always"), target, Processes::Others(children))
+                let (target, children) = redis::start(&dir)?;
+                (target, Processes::Redis(children))
             }
         };
         Ok(Running { peer: self, version, target, _processes: processes })
@@ -130,7 +142,7 @@ fn spawn(command: &mut Command, package: &str) -> io::Result<Child> {
 }
 
 /// The first line of what a program says of its version.
-fn version(program: &str, package: &str) -> io::Result<String> {
+fn version_of(program: &str, package: &str) -> io::Result<String> {
     let mut command = Command::new(program);
     let said = command.arg("--version").output().map_err(|error| not_there(error, &command, package))?;
     Ok(String::from_utf8_lossy(&said.stdout).lines().next().unwrap_or_default().trim().to_owned())

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::{spawn, version, wait_until_served};
+use super::{spawn, version_of, wait_until_served};
 use crate::child::Children;
 use crate::load::Target;
 use crate::process::Watched;
@@ -14,10 +14,15 @@ use crate::servers::free_addresses;
 
 const PACKAGE: &str = "redis-server";
 
-/// Starts it with its files in `dir`.
-pub(super) fn start(dir: &Path) -> io::Result<(String, Target, Children)> {
-    let version = version("redis-server", PACKAGE)?;
+/// Its name and version.
+pub(super) fn version() -> io::Result<String> {
+    let version = version_of("redis-server", PACKAGE)?;
     let number = version.split_whitespace().find_map(|word| word.strip_prefix("v=")).unwrap_or("");
+    Ok(format!("Redis {number}"))
+}
+
+/// Starts it with its files in `dir`.
+pub(super) fn start(dir: &Path) -> io::Result<(Target, Children)> {
     let address = free_addresses(1)?[0];
     let mut command = Command::new("redis-server");
     command.args(["--bind", "127.0.0.1", "--port", &address.port().to_string()]);
@@ -34,5 +39,5 @@ pub(super) fn start(dir: &Path) -> io::Result<(String, Target, Children)> {
         (&answer == b"+PONG\r\n").then_some(())
     })?;
     let watched = Watched::processes(children.pids());
-    Ok((format!("Redis {number}"), Target { addresses: vec![address], watched }, children))
+    Ok((Target { addresses: vec![address], watched }, children))
 }
