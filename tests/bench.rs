@@ -115,6 +115,7 @@ fn a_comparison_takes_turns_and_writes_a_page() {
     assert_eq!(put["peers"].as_array().map(Vec::len), Some(2), "{put}");
     assert_eq!(get["peers"].as_array().map(Vec::len), Some(1), "the skeleton has no store: {get}");
     assert!(put["ratios"][0]["per_second"]["median"].as_f64() > Some(0.0), "{put}");
+    assert_eq!(report["goals"], serde_json::json!([]), "no goal speaks of these loads");
     for peer in put["peers"].as_array().into_iter().flatten().chain(get["peers"].as_array().into_iter().flatten()) {
         assert_eq!(peer["runs"].as_array().map(Vec::len), Some(2), "{peer}");
         assert!(peer["completed"].as_u64() > Some(0) && peer["failed"] == 0, "{peer}");

@@ -10,6 +10,7 @@ use serde_json::{json, Value};
 
 use crate::args::{ShapeArgs, Width};
 use crate::figure::Figure;
+use crate::goals;
 use crate::load::Load;
 use crate::peers::{Peer, Running};
 use crate::report::{Report, Run};
@@ -176,6 +177,7 @@ fn as_text(compared: &[Compared]) -> String {
             );
         }
     }
+    text += &goals::as_text(compared);
     if let Some(Compared { peers, .. }) = compared.iter().max_by_key(|compared| compared.peers.len()) {
         let versions: Vec<&str> = peers.iter().map(|(_, version, _)| version.as_str()).collect();
         text += &format!(
@@ -216,6 +218,7 @@ fn as_json(compared: &[Compared]) -> Value {
         "ok": failed == 0,
         "machine": crate::machine::description(std::path::Path::new(".")),
         "loads": loads.collect::<Vec<_>>(),
+        "goals": goals::as_json(compared),
     })
 }
 

@@ -15,6 +15,7 @@ mod edges;
 mod failover;
 mod figure;
 pub mod flamegraph;
+mod goals;
 mod html;
 mod limits;
 mod load;
