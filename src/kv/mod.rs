@@ -230,9 +230,9 @@ impl Store {
         executed
     }
 
-    /// Lets tests reach the bound with little memory.
-    #[cfg(all(test, not(loom)))]
-    fn set_view_bytes_max(&mut self, bytes: usize) {
+    /// Sets how many bytes of old versions a view of a client may hold, and one of a snapshot: for those who want to reach the
+    /// bounds ([`crate::limits::VIEW_BYTES_MAX`], [`crate::limits::SNAPSHOT_VIEW_BYTES_MAX`]) with little memory.
+    pub fn set_view_bytes_max(&mut self, bytes: usize) {
         self.list.set_view_bytes_max(bytes);
     }
 }

@@ -138,7 +138,6 @@ impl<H> Default for Views<H> {
 }
 
 impl<H> Views<H> {
-    #[cfg(all(test, not(loom)))]
     pub(super) fn set_bytes_max(&mut self, bytes_max: usize) {
         (self.bytes_max, self.snapshot_bytes_max) = (bytes_max, bytes_max);
     }
@@ -211,6 +210,14 @@ impl<H> Views<H> {
         if view.bytes > max && view.state == State::Open {
             let id = view.id;
             *abandoned += 1;
+            match view.purpose {
+                Purpose::Client => {
+                    crate::mark!("kv: view abandoned");
+                }
+                Purpose::Snapshot | Purpose::PatientSnapshot => {
+                    crate::mark!("kv: view of a snapshot abandoned");
+                }
+            }
             self.close(table, id, applied);
         }
     }

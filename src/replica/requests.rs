@@ -199,6 +199,7 @@ impl Replica {
     fn grant(&mut self, now: Time, reader: Reader) {
         match self.store.open_view(self.settings.boot) {
             Ok(view) => {
+                self.views.keep(|open| self.store.view_is_open(open));
                 self.views.opened(now, view);
                 let completion = Completion::View { token: reader.token, result: Ok(view) };
                 self.outbox.completions.push((reader.io_loop, completion));

@@ -416,6 +416,26 @@ fn c21_views_are_bounded_and_end_when_nobody_reads_them() {
 }
 
 #[test]
+fn c21_a_view_that_was_abandoned_makes_room_for_another() {
+    let mut rig = Rig::led(1);
+    rig.replicas[0].store.set_view_bytes_max(1);
+    rig.write(0, 1, PATIENCE);
+    for round in 0..2 * VIEWS_MAX as u64 {
+        rig.ask(0, Request::OpenView { io_loop: 0, token: round, local: true, deadline: Time::NEVER });
+        let done = rig.take_done();
+        let opened = |completion: &Completion| matches!(completion, Completion::View { result: Ok(_), .. });
+        assert!(done.iter().any(opened), "round {round}: {done:?}");
+        let mut pins = rig.replicas[0].store().reader();
+        // What the view shows is overwritten: it holds more than it may. Then its readers are seen to be gone.
+        for _ in 0..3 {
+            rig.write(0, 1, PATIENCE);
+            rig.take_done();
+            drop(pins.pin());
+        }
+    }
+}
+
+#[test]
 fn a_message_of_another_cluster_or_disk_is_dropped() {
     let mut rig = Rig::led(3);
     let published = rig.replicas[0].published();

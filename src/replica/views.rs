@@ -24,6 +24,11 @@ impl Views {
         }
     }
 
+    /// Forgets those that the store has ended on its own, because they held too much.
+    pub(super) fn keep(&mut self, is_open: impl Fn(ViewId) -> bool) {
+        self.open.retain(|(view, _)| is_open(*view));
+    }
+
     /// All have ended with the state that they showed.
     pub(super) fn clear(&mut self) {
         self.open.clear();

@@ -135,7 +135,6 @@ impl Writer {
         self.views.snapshot_held_bytes()
     }
 
-    #[cfg(all(test, not(loom)))]
     pub(super) fn set_view_bytes_max(&mut self, bytes: usize) {
         self.views.set_bytes_max(bytes);
     }
