@@ -194,7 +194,11 @@ impl Replica {
             return false;
         }
         let patient = self.snapshots.taking.as_ref().is_some_and(|taking| taking.patient);
-        patient && self.store.snapshot_held_bytes() > self.settings.snapshot_held_bytes_max
+        let holds = patient && self.store.snapshot_held_bytes() > self.settings.snapshot_held_bytes_max;
+        if holds {
+            crate::mark!("replica: writes held back for a snapshot");
+        }
+        holds
     }
 
     pub(super) fn expire_askers(&mut self, now: Time) {

@@ -16,6 +16,8 @@ pub struct Nemesis {
     profile: Profile,
     random: Random,
     faults: Vec<Fault>,
+    /// So many leaders more are struck as soon as they are elected.
+    chased: u32,
     /// What to do instead of drawing it.
     schedule: Option<VecDeque<ScheduledFault>>,
 }
@@ -30,6 +32,7 @@ enum Fault {
     Pause,
     Reset,
     CutOff,
+    Chase,
     ClockJump,
     FailedSync,
     HungDisk,
@@ -51,6 +54,7 @@ impl Nemesis {
             (profile.pauses, Fault::Pause),
             (profile.resets, Fault::Reset),
             (profile.resets, Fault::CutOff),
+            (profile.chases, Fault::Chase),
             (profile.clock_jumps, Fault::ClockJump),
             (profile.failed_syncs, Fault::FailedSync),
             (profile.hung_disks, Fault::HungDisk),
@@ -61,7 +65,13 @@ impl Nemesis {
             (profile.old_disks, Fault::OldDisk),
         ];
         let faults = classes.into_iter().filter(|(on, _)| *on).map(|(_, fault)| fault).collect();
-        Self { profile: profile.clone(), random: Random::of(profile.seed, "nemesis"), faults, schedule: None }
+        Self {
+            profile: profile.clone(),
+            random: Random::of(profile.seed, "nemesis"),
+            faults,
+            chased: 0,
+            schedule: None,
+        }
     }
 
     /// Does what a schedule says, and nothing else.
@@ -82,16 +92,42 @@ impl Nemesis {
         }
         if !self.faults.is_empty() {
             let fault = self.random.pick(&self.faults.clone());
-            for deed in self.deeds(fault, world) {
-                deed.commit(world);
-                record(ScheduledFault { at: now, deed });
-            }
+            let node = self.victim(world);
+            self.commit(fault, node, world);
         }
         Span(1_000_000 + self.random.around(self.profile.fault_every.0))
     }
 
-    fn deeds(&mut self, fault: Fault, world: &World) -> Vec<Deed> {
-        let node = self.victim(world);
+    /// A leader was elected; returns when to strike it, if it is being chased.
+    pub fn elected(&mut self) -> Option<Span> {
+        self.chased = self.chased.checked_sub(1)?;
+        // Any part of a leader's first steps may be its last: from less than a message's way to more than a heartbeat.
+        let scale = 1_000 << self.random.between(4, 17);
+        Some(Span(self.random.around(scale)))
+    }
+
+    /// Strikes a leader that is chased with what this seed has.
+    pub fn strike_elected(&mut self, node: u32, world: &mut World) {
+        let ends_a_term = |fault: &Fault| {
+            use Fault::{CutOff, HungDisk, Kill, Partition, Pause, PowerCut};
+            matches!(fault, CutOff | HungDisk | Kill | Partition | Pause | PowerCut)
+        };
+        let faults: Vec<Fault> = self.faults.iter().copied().filter(ends_a_term).collect();
+        if !faults.is_empty() {
+            let fault = self.random.pick(&faults);
+            self.commit(fault, node, world);
+        }
+    }
+
+    fn commit(&mut self, fault: Fault, node: u32, world: &mut World) {
+        let at = world.queue.now().since(START);
+        for deed in self.deeds(fault, node, world) {
+            deed.commit(world);
+            record(ScheduledFault { at, deed });
+        }
+    }
+
+    fn deeds(&mut self, fault: Fault, node: u32, world: &World) -> Vec<Deed> {
         let back_after = Span::millis(self.random.pick(&[1, 100, 700, 3_000]));
         let nodes = self.profile.nodes;
         let deed = match fault {
@@ -126,6 +162,10 @@ impl Nemesis {
                 return deeds;
             }
             Fault::Heal => Deed::Block(BTreeSet::new()),
+            Fault::Chase => {
+                self.chased = self.random.pick(&[1, 3, 10]);
+                return Vec::new();
+            }
             Fault::Pause => Deed::Pause { node, span: Span::millis(self.random.pick(&[5, 200, 1_000, 4_000])) },
             Fault::Reset => match self.random.below(u64::from(nodes)) as u32 {
                 peer if peer == node => Deed::ResetClients { node },

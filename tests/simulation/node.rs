@@ -93,11 +93,12 @@ impl Node {
     pub fn boot(&mut self, now: Time, profile: &Profile) -> Result<(), BootError> {
         assert!(self.process.is_none(), "one process at a time");
         self.life += 1;
-        let Opened { wal, found, snapshots, store, snapshot } = open(self.disk.clone(), self.wal_options(profile))?;
+        let Opened { wal, found, snapshots, mut store, snapshot } = open(self.disk.clone(), self.wal_options(profile))?;
         // A state may reach beyond what the own log had synced: then the log restarts behind it.
         let ends = snapshot.map(|snapshot| snapshot.position.id);
         self.damage.is_covered_once |= ends == Some(found.last) && found.last == found.base.id;
         let now = self.local(now);
+        store.set_view_bytes_max(profile.view_bytes);
         let settings = self.settings(profile, found.meta.incarnation);
         let io = IoLoop::new(store.reader(), profile.credits);
         let taker = Taker { node: NodeId(self.id), incarnation: found.meta.incarnation };
@@ -219,7 +220,7 @@ impl Node {
             uncommitted_bytes_max: profile.uncommitted_bytes,
             snapshot_log_bytes_min: profile.snapshot_log_bytes,
             snapshot_state_percent: 100,
-            snapshot_held_bytes_max: 1 << 20,
+            snapshot_held_bytes_max: profile.view_bytes as u64,
         }
     }
 }

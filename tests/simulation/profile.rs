@@ -38,6 +38,8 @@ pub struct Profile {
     pub partitions: bool,
     pub pauses: bool,
     pub resets: bool,
+    /// Leaders are struck as soon as they are elected, some of them one after the other.
+    pub chases: bool,
     pub clock_jumps: bool,
     pub failed_syncs: bool,
     pub hung_disks: bool,
@@ -52,10 +54,14 @@ pub struct Profile {
     pub beyond: bool,
     /// Clocks run wrong by up to so many millionths.
     pub drift_ppm: u64,
+    /// Longest time of one step of the bulk worker: a slow one is overtaken by the writes.
+    pub bulk_step: Span,
     pub segment_bytes: u64,
     /// Bytes of entries between two snapshots.
     pub snapshot_log_bytes: u64,
     pub value_bytes: u64,
+    /// Bytes of old versions that a view may hold.
+    pub view_bytes: usize,
     pub tail_bytes: usize,
     pub uncommitted_bytes: usize,
     pub append_bytes: usize,
@@ -149,14 +155,17 @@ impl Profile {
             partitions: r.chance(950),
             pauses: r.chance(400),
             resets: r.chance(700),
+            chases: r.chance(400),
             clock_jumps: r.chance(300),
             failed_syncs: r.chance(200),
             hung_disks: r.chance(300),
             full_disks: r.chance(200),
             drift_ppm: r.pick(&[0, 100, 50_000]),
+            bulk_step: Span::micros(r.pick(&[3_000, 3_000, 3_000, 100_000])),
             snapshot_log_bytes: r.pick(&[2_000, 8_000, 15_000, 40_000]),
             segment_bytes: r.pick(&[16, 16, 32, 64]) * 1024,
-            value_bytes: r.pick(&[10, 100, 100, 1_000]),
+            value_bytes: r.pick(&[10, 100, 100, 100, 1_000, 1_000]),
+            view_bytes: r.pick(&[500, 5_000, 50_000, 1_000_000]),
             tail_bytes: r.pick(&[2_000, 20_000, 1_000_000]),
             uncommitted_bytes: r.pick(&[3_000, 30_000, 1_000_000]),
             append_bytes: r.pick(if is_slow { &[20_000, 100_000] } else { &[100, 500, 8_000, 100_000] }),

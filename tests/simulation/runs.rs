@@ -30,10 +30,13 @@ const LONG_RUN: u64 = 1_000;
 
 /// Rare paths that a long run must take, in the sources (`mark!`) and in the simulator.
 const MARKS: &[&str] = &[
+    "kv: view abandoned",
+    "kv: view of a snapshot abandoned",
     "raft: committed by the others before the own sync",
     "raft: overwritten while a sync was under way",
     "raft: snapshot taken while a follower lags behind it",
     "raft: stepped down because the disk hangs",
+    "replica: writes held back for a snapshot",
     "simulation: damage refused",
     "simulation: disk replaced",
     "simulation: disk restored from a backup",

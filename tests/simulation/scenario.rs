@@ -81,8 +81,8 @@ macro_rules! profile {
 
 profile! {
     seed is_short nodes clients keys think turmoil delay reorder loss duplicates stragglers sync slow_sync fault_every kills power_cuts
-    all_at_once partitions pauses resets clock_jumps failed_syncs hung_disks full_disks rot misdirected wipes
-    old_disks early_harm beyond drift_ppm segment_bytes snapshot_log_bytes value_bytes tail_bytes uncommitted_bytes append_bytes
+    all_at_once partitions pauses resets chases clock_jumps failed_syncs hung_disks full_disks rot misdirected wipes
+    old_disks early_harm beyond drift_ppm bulk_step segment_bytes snapshot_log_bytes value_bytes view_bytes tail_bytes uncommitted_bytes append_bytes
     inflight_messages credits patience copies abandons sleeper increments
 }
 

@@ -53,6 +53,7 @@ impl Trace {
             Event::Lost { at, peer, connection } => self.fold_all([7, wide(*at), wide(*peer), *connection]),
             Event::UserTimeout { from, to, connection } => self.fold_all([8, wide(*from), wide(*to), *connection]),
             Event::Fault => self.fold(9),
+            Event::StrikeElected { node } => self.fold_all([21, wide(*node)]),
             Event::HealQuorum => self.fold(10),
             Event::ClientRun { client } => self.fold_all([12, wide(*client)]),
             Event::ClientConnect { client, connection, node } => {

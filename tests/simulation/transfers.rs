@@ -86,7 +86,7 @@ impl World {
         let process = self.nodes[id as usize].process.as_mut().expect("the caller has seen it");
         if process.bulk.has_work() && !process.bulk.is_due {
             process.bulk.is_due = true;
-            let delay = Span::micros(self.random.between(20, 3_000));
+            let delay = Span(self.random.between(20_000, self.profile.bulk_step.0));
             self.queue.after(delay, Event::Bulk { node: id, life });
         }
     }

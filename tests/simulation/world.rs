@@ -89,6 +89,10 @@ pub enum Event {
         connection: u64,
     },
     Fault,
+    /// A leader that is chased is struck.
+    StrikeElected {
+        node: u32,
+    },
     HealQuorum,
     ClientRun {
         client: u32,
@@ -224,6 +228,7 @@ impl World {
                 self.network.time_out(&mut self.queue, from, to, connection);
             }
             Event::Fault => self.fault(),
+            Event::StrikeElected { node } => self.strike_elected(node),
             Event::HealQuorum if self.has_its_dose() => self.heal_quorum(),
             Event::HealQuorum => self.queue.after(DOSE_LOOK_EVERY, event),
             Event::ClientRun { client: number } => {
@@ -413,9 +418,14 @@ impl World {
 
     fn observe(&mut self, id: u32) {
         let process = self.nodes[id as usize].process.as_ref().expect("it runs");
-        let before = self.oracle.commit_index();
+        let (before, leaders) = (self.oracle.commit_index(), self.oracle.leaders());
         if let Some(raft) = process.replica.raft() {
             self.oracle.observe(id, raft, process.replica.store().applied());
+        }
+        if self.oracle.leaders() > leaders {
+            if let Some(delay) = self.nemesis.as_mut().and_then(Nemesis::elected) {
+                self.queue.last_after(delay, Event::StrikeElected { node: id });
+            }
         }
         let after = self.oracle.commit_index();
         if after > before {
@@ -597,6 +607,15 @@ impl World {
         let pause = nemesis.strike(self);
         self.nemesis = Some(nemesis);
         self.queue.last_after(pause, Event::Fault);
+    }
+
+    fn strike_elected(&mut self, node: u32) {
+        if self.phase != Phase::Safety {
+            return;
+        }
+        let mut nemesis = self.nemesis.take().expect("it is only away while it acts");
+        nemesis.strike_elected(node, self);
+        self.nemesis = Some(nemesis);
     }
 
     /// Ends a process; with its power, or only itself.
