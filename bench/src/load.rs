@@ -88,6 +88,8 @@ pub(crate) struct Target {
 
 /// Connections and depth with which a set of keys is written.
 const FILL: (u32, u32) = (8, 32);
+/// How often it is tried.
+const FILLS_MAX: u32 = 4;
 
 /// Finds the leader, writes the set of keys if it is to be read, loads and measures.
 pub fn run(load: &Load, endpoints: &[String], timeout: Duration) -> io::Result<Report> {
@@ -125,12 +127,21 @@ pub(crate) fn resolve(address: &str) -> io::Result<SocketAddr> {
     resolved.next().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("{address} has no address")))
 }
 
-/// Writes every key of the set once, and fails if one of them cannot be written.
+/// Writes every key of the set, and fails if one of them cannot be written. A server may refuse some while its leader changes:
+/// then all are written again.
 pub(crate) fn fill<D: Dialect>(load: &Load, target: &Target, timeout: Duration) -> io::Result<()> {
-    fill_as_wide_as::<D>(&Load { connections: FILL.0, depth: FILL.1, ..load.clone() }, target, timeout).map(drop)
+    let load = Load { connections: FILL.0, depth: FILL.1, ..load.clone() };
+    let mut filled = fill_as_wide_as::<D>(&load, target, timeout);
+    for _ in 1..FILLS_MAX {
+        if filled.is_ok() {
+            break;
+        }
+        filled = fill_as_wide_as::<D>(&load, target, timeout);
+    }
+    filled.map(drop)
 }
 
-/// The same with the load's connections and depth, measured.
+/// Writes every key of the set once, with the load's connections and depth, and measures it.
 pub(crate) fn fill_as_wide_as<D: Dialect>(load: &Load, target: &Target, timeout: Duration) -> io::Result<Run> {
     let start = Instant::now();
     let whole =

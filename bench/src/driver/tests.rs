@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::dialect::{Broken, Step};
 use crate::distribution::Distribution;
+use crate::load::{self, Load, Target};
+use crate::process::Watched;
 use crate::workload::{Fresh, Mix};
 
 /// A request is its slot, and so is its answer.
@@ -174,4 +176,21 @@ fn a_fill_ends_when_all_is_answered_and_says_so_if_nothing_is() {
     assert_eq!(fill(server(echo)).completed(), 1000);
     let silent = server(|mut stream| while matches!(stream.read(&mut [0; 64]), Ok(1..)) {});
     assert_eq!(fill(silent).completed(), 0);
+}
+
+#[test]
+fn a_fill_that_is_refused_in_part_is_repeated_and_fails_in_the_end() {
+    let fill = |refusing: usize| {
+        let accepted = AtomicUsize::new(0);
+        let address = server(move |stream| match accepted.fetch_add(1, Ordering::Relaxed) < refusing {
+            true => drop((&stream).read(&mut [0; 4])),
+            false => echo(stream),
+        });
+        let target = Target { addresses: vec![address], watched: Watched::default() };
+        let load = Load { keys: 1000, value_bytes: 1.into(), ..Load::updates() };
+        load::fill::<Echo>(&load, &target, Duration::from_secs(10))
+    };
+    fill(3).expect("the second time all are written");
+    let refused = fill(usize::MAX).expect_err("none is ever written").to_string();
+    assert!(refused.contains("0 of 1000") && refused.contains("connection lost"), "{refused}");
 }

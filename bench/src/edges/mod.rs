@@ -16,6 +16,7 @@ use clap::ValueEnum;
 use crate::args::{parse_seconds, Width};
 use crate::dialect::Raftkv;
 use crate::load::{fill, leader_first, measure, raise_file_limit, resolve, Load, Target};
+use crate::process::resident;
 use crate::report::Report;
 use crate::servers::Servers;
 use crate::workload::Mix;
@@ -158,10 +159,14 @@ impl Bench<'_> {
         self.measure_filled(load, cluster)
     }
 
-    /// Measures; what is read is there already.
+    /// Measures; what is read is there already. Fails if a node has ended meanwhile: the others may not need it.
     fn measure_filled(&self, load: &Load, cluster: &Cluster) -> io::Result<Report> {
         eprintln!("{}", load.shape());
-        measure::<Raftkv>(load, &cluster.target, self.timeout)
+        let report = measure::<Raftkv>(load, &cluster.target, self.timeout)?;
+        match (0..3).find(|node| resident(cluster.servers.pid(*node)).is_none()) {
+            Some(node) => Err(io::Error::other(format!("node {node} has ended"))),
+            None => Ok(report),
+        }
     }
 }
 

@@ -44,6 +44,16 @@ pub(super) fn start(dir: &Path, nodes: usize) -> io::Result<(Target, Nodes)> {
     Ok((Target { addresses, watched: Watched::processes(children.pids()) }, cluster))
 }
 
+/// With the address of the node that leads now in front: the others take writes too, but send them on to it.
+pub(super) fn leader_first(target: &Target) -> Target {
+    let mut target = target.clone();
+    let leads = |address: &SocketAddr| Position::of(*address).is_ok_and(|position| position.leads);
+    if let Some(leader) = target.addresses.iter().position(leads) {
+        target.addresses.swap(0, leader);
+    }
+    target
+}
+
 impl Nodes {
     /// Finds addresses; nothing runs yet.
     pub(super) fn prepare(dir: &Path, nodes: usize) -> io::Result<Nodes> {
@@ -158,6 +168,9 @@ mod tests {
         let said = etcdctl.arg(String::from_utf8_lossy(&key).into_owned()).output().expect("etcdctl runs");
         let value = String::from_utf8_lossy(&said.stdout);
         assert!(value.trim_end().len() == 256 && value.starts_with("abcdef"), "{value}");
+        let nobody = free_addresses(1).expect("a port")[0];
+        let wrong_first = Target { addresses: vec![nobody, target.addresses[0]], ..target.clone() };
+        assert_eq!(leader_first(&wrong_first).addresses, [target.addresses[0], nobody]);
         let found = measure_once::<dialect::Etcd>(&load, &target, timeout).expect("it can be read").measured;
         assert!(found.completed() > 100 && found.failures() == 0 && found.missing() == 0, "{found:?}");
         let more = Load { keys: 600, ..load };

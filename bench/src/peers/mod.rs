@@ -128,9 +128,10 @@ impl Running {
     /// One run.
     pub(crate) fn measure(&self, load: &Load, timeout: Duration) -> io::Result<Run> {
         match self.peer {
+            // Its driver follows redirects.
             Peer::Raftkv => measure_once::<dialect::Raftkv>(load, &self.target, timeout),
             Peer::Skeleton => measure_once::<dialect::Skeleton>(load, &self.target, timeout),
-            Peer::Etcd => measure_once::<dialect::Etcd>(load, &self.target, timeout),
+            Peer::Etcd => measure_once::<dialect::Etcd>(load, &etcd::leader_first(&self.target), timeout),
             Peer::Redis => measure_once::<dialect::Redis>(load, &self.target, timeout),
         }
     }
