@@ -307,6 +307,9 @@ pub const POOL_KEPT: [usize; 4] = [4, 2, 0, 0];
 
 // --- clients (net/connection.rs, server/io_loop) ---
 
+/// Connections that wait in the system to be accepted, for each port: when a leader dies, all its clients come to the next one at
+/// once. Beyond, the first packet of each is dropped, and comes again after a second.
+pub const CONNECTIONS_WAITING_MAX: i32 = 4 * 1024;
 /// Open connections of one io thread; beyond, new ones are closed at once.
 pub const CLIENT_CONNECTIONS_MAX: usize = 16 * 1024;
 /// Open files that clients leave alone, besides two per io thread: the log and its next segment, the meta files, the peers

@@ -102,6 +102,21 @@ fn two_hundred_silent_and_slow_connections_cost_little_and_block_nobody() {
     assert!(grown < 64 * 1024, "200 silent connections cost {grown} KiB");
 }
 
+/// All clients of a leader that died come to the next one at once, while it is busy. One whose first packet is dropped for want of
+/// room would come again after a second.
+#[test]
+fn a_crowd_that_comes_while_the_server_is_busy_waits_and_is_served() {
+    let cluster = Cluster::start("crowd", 1);
+    let address = cluster.ports.client(0).parse().expect("an address");
+    cluster.signal(0, libc::SIGSTOP);
+    let connect = |_| TcpStream::connect_timeout(&address, Duration::from_millis(900));
+    let crowd: Result<Vec<TcpStream>, _> = (0..600).map(connect).collect();
+    cluster.signal(0, libc::SIGCONT);
+    for connection in crowd.expect("there is room for all who wait") {
+        welcomed(connection);
+    }
+}
+
 #[test]
 fn keys_and_values_over_the_limit_are_refused_and_those_at_it_are_kept() {
     let cluster = Cluster::start("limits", 1);
@@ -122,7 +137,11 @@ fn keys_and_values_over_the_limit_are_refused_and_those_at_it_are_kept() {
 
 /// A raw connection that has said HELLO and was welcomed.
 fn greeted(address: &str) -> TcpStream {
-    let mut stream = TcpStream::connect(address).expect("the port is open");
+    welcomed(TcpStream::connect(address).expect("the port is open"))
+}
+
+/// Says HELLO and is welcomed.
+fn welcomed(mut stream: TcpStream) -> TcpStream {
     stream.set_read_timeout(Some(LONG)).expect("a socket takes a timeout");
     stream.set_nodelay(true).expect("a socket takes the option");
     let mut hello = Vec::new();

@@ -219,7 +219,11 @@ fn start_logging(config: &Config) -> Result<(), StartError> {
 }
 
 fn listen(whom: &str, address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).map_err(|error| match error.kind() {
+    let listening = TcpListener::bind(address).and_then(|listener| {
+        system::set_backlog(&listener, limits::CONNECTIONS_WAITING_MAX)?;
+        Ok(listener)
+    });
+    listening.map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => StartError {
             exit_code: exit::BUSY,
             text: format!("cannot listen for {whom} on {address}: the port is taken by another process"),

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
+use std::os::fd::AsRawFd;
 
 use crate::limits;
 use crate::time::Time;
@@ -31,6 +32,15 @@ pub(super) fn random() -> io::Result<u64> {
     let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
     match usize::try_from(got) {
         Ok(n) if n == bytes.len() => Ok(u64::from_ne_bytes(bytes)),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Lets so many connections wait to be accepted; the system may allow fewer (`net.core.somaxconn`).
+pub(super) fn set_backlog(listener: &impl AsRawFd, connections: i32) -> io::Result<()> {
+    // SAFETY: no pointers; the descriptor is open. A socket that listens already takes the new bound.
+    match unsafe { libc::listen(listener.as_raw_fd(), connections) } {
+        0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
 }
