@@ -32,7 +32,7 @@ pub fn run(args: &Args, in_json: bool) -> io::Result<()> {
     let mut servers = Servers::start(&args.dir, 1, &[])?;
     let load = Load { keys: args.keys, value_bytes: args.value_bytes.into(), ..Load::updates() };
     load::preload(&load, &servers.endpoints(), Duration::from_secs(60))?;
-    let taken = servers.client()?.take_snapshot(None).map_err(|error| io::Error::other(error.to_string()))?;
+    let taken = servers.take_snapshot()?;
     let behind = Load { keys: UPDATES_BEHIND.min(args.keys), ..load };
     load::preload(&behind, &servers.endpoints(), Duration::from_secs(60))?;
     let mut times = Vec::new();

@@ -8,12 +8,15 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use client::{Client, Settings};
+use protocol::reply::TakenSnapshot;
 
 use crate::child::{tied_to_this_process, Children, Signal};
 use crate::random::Random;
 
 /// How long a cluster may take to serve.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// How long it may refuse to take a snapshot: ten million keys take two minutes.
+const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(600);
 
 /// A cluster; its processes are killed when it is dropped, its files stay.
 pub struct Servers {
@@ -87,6 +90,17 @@ impl Servers {
         self.start_node(node)?;
         self.wait_until_served()?;
         Ok(start.elapsed())
+    }
+
+    /// Lets the leader take a snapshot, however long that takes: a request that waits behind another snapshot passes its deadline.
+    pub(crate) fn take_snapshot(&self) -> io::Result<TakenSnapshot> {
+        let (mut client, start) = (self.client()?, Instant::now());
+        loop {
+            match client.take_snapshot(None) {
+                Err(_) if start.elapsed() < SNAPSHOT_PATIENCE => std::thread::sleep(Duration::from_millis(100)),
+                taken => return taken.map_err(|error| io::Error::other(error.to_string())),
+            }
+        }
     }
 
     fn spawn(&self, node: usize) -> io::Result<Child> {

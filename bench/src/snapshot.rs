@@ -81,10 +81,9 @@ fn measure(servers: &Servers, load: &Load, with_snapshots: bool) -> io::Result<R
 
 /// Lets the leader take one snapshot after another until `end`; how many were taken.
 pub(crate) fn take_until(servers: &Servers, end: &AtomicBool) -> io::Result<u32> {
-    let mut client = servers.client()?;
     let mut taken = 0;
     while !end.load(Ordering::Relaxed) {
-        client.take_snapshot(None).map_err(|error| io::Error::other(error.to_string()))?;
+        servers.take_snapshot()?;
         taken += 1;
     }
     Ok(taken)
