@@ -127,10 +127,15 @@ fn a_comparison_takes_turns_and_writes_a_page() {
 
 /// Runs a measurement that starts its own servers in a directory, which is gone afterwards, and gives its report.
 fn own_report(arguments: &str) -> Value {
+    own_report_of(Command::new(raftkv()), arguments)
+}
+
+/// The same of a command that ends as the binary under test.
+fn own_report_of(mut command: Command, arguments: &str) -> Value {
     let dir = tempfile::tempdir().expect("a directory");
     let files = dir.path().join("files");
     let line = format!("bench {arguments} -o json --dir");
-    let output = Command::new(raftkv())
+    let output = command
         .args(line.split(' '))
         .arg(&files)
         .current_dir(dir.path())
@@ -173,6 +178,19 @@ fn edges_that_are_loads_are_all_answered() {
     assert_eq!((&connections["connections"], &connections["depth"]), (&300.into(), &1.into()));
     let (values, _) = edges(&own_report(&format!("edges --only values {short}")));
     assert_eq!(values, [("values".to_owned(), 10)]);
+}
+
+#[test]
+fn connections_that_the_limit_of_files_does_not_allow_are_left_out_and_said() {
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "ulimit -n 400 && exec \"$0\" \"$@\"", raftkv()]);
+    let line = "edges --only connections --connections 100,300 --duration 0.3 --warm-up 0.2";
+    let edge = &own_report_of(limited, line)["edges"][0];
+    let connections: Vec<_> =
+        edge["loads"].as_array().expect("loads").iter().map(|load| &load["connections"]).collect();
+    assert_eq!(connections, [100, 100], "{edge}");
+    let left_out = edge["left_out"].as_array().expect("words");
+    assert!(left_out.len() == 2 && left_out[0].as_str().is_some_and(|words| words.contains("400 files")), "{edge}");
 }
 
 #[test]
