@@ -33,6 +33,7 @@ pub(super) struct Handle {
     disk: VirtualDisk,
     inode: u64,
     generation: u64,
+    _opened: Arc<()>,
 }
 
 /// A locked directory.
@@ -92,6 +93,7 @@ impl VirtualDisk {
         state.cut_names(&mut random);
         for inode in state.inodes.values_mut() {
             inode.cut(&mut random);
+            inode.opened = Arc::default();
         }
         state.forget_unnamed();
         state.generation += 1;
@@ -209,14 +211,19 @@ impl VirtualDisk {
         state.inodes.insert(inode, Inode::new());
         state.names.insert(path.to_owned(), inode);
         state.name_changes.push(NameChange::Link { path: path.to_owned(), inode });
-        Ok(Handle { disk: self.clone(), inode, generation: state.generation })
+        Ok(self.handle(&state, inode))
     }
 
     pub(super) fn open(&self, path: &Path) -> io::Result<Handle> {
         let state = self.lock();
         state.powered()?;
         let inode = *state.names.get(path).ok_or(io::ErrorKind::NotFound)?;
-        Ok(Handle { disk: self.clone(), inode, generation: state.generation })
+        Ok(self.handle(&state, inode))
+    }
+
+    fn handle(&self, state: &State, inode: u64) -> Handle {
+        let opened = state.inodes[&inode].opened.clone();
+        Handle { disk: self.clone(), inode, generation: state.generation, _opened: opened }
     }
 
     pub(super) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -423,7 +430,7 @@ impl State {
         });
         let named: BTreeSet<u64> =
             self.names.values().chain(self.durable_names.values()).copied().chain(changed).collect();
-        self.inodes.retain(|inode, _| named.contains(inode));
+        self.inodes.retain(|id, inode| named.contains(id) || inode.is_open());
     }
 }
 

@@ -19,6 +19,8 @@ pub(super) struct Inode {
     pub(super) durable_size: usize,
     /// Pages that the last sync wrote.
     pub(super) last_synced: BTreeSet<usize>,
+    /// Shared with every handle: who has the file open can go on reading when its name is gone.
+    pub(super) opened: Arc<()>,
 }
 
 impl Inode {
@@ -31,6 +33,7 @@ impl Inode {
             durable: BTreeMap::new(),
             durable_size: 0,
             last_synced: BTreeSet::new(),
+            opened: Arc::default(),
         }
     }
 
@@ -181,6 +184,11 @@ impl Inode {
             durable: self.durable.clone(),
             durable_size: self.durable_size,
             last_synced: self.last_synced.clone(),
+            opened: Arc::default(),
         }
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        Arc::strong_count(&self.opened) > 1
     }
 }

@@ -99,3 +99,31 @@ fn a_failed_sync_leaves_the_cache_ahead_of_the_disk_until_it_is_dropped() {
     assert_eq!(bytes[..PAGE], [1; PAGE]);
     assert!(bytes[PAGE..].iter().all(|byte| *byte == 0));
 }
+
+#[test]
+fn an_open_file_can_be_read_when_another_has_its_name_or_none() {
+    let (disk, dir) = (VirtualDisk::new(), Path::new("/d"));
+    let write = |path: &Path, byte: u8| {
+        let file = disk.create(path).unwrap();
+        file.write_at(0, &[byte; 100]).unwrap();
+        file.sync().unwrap();
+        disk.sync_dir(dir).unwrap();
+    };
+    let (name, next) = (dir.join("a"), dir.join("b"));
+    write(&name, 1);
+    let first = disk.open(&name).unwrap();
+    write(&next, 2);
+    disk.rename(&next, &name).unwrap();
+    disk.sync_dir(dir).unwrap();
+    let second = disk.open(&name).unwrap();
+    disk.unlink(&name).unwrap();
+    disk.sync_dir(dir).unwrap();
+    for (file, byte) in [(&first, 1), (&second, 2)] {
+        let mut bytes = [0; 100];
+        file.read_at(0, &mut bytes).unwrap();
+        assert_eq!(bytes, [byte; 100]);
+    }
+    disk.power_cut(1);
+    assert!(first.read_at(0, &mut [0; 1]).is_err(), "the power ends who had it open");
+    assert!(disk.open(&name).is_err());
+}
