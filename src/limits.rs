@@ -235,8 +235,9 @@ pub const SNAPSHOT_TRANSFER_PATIENCE_MS: u64 = 60_000;
 pub const SNAPSHOTS_HELD_MAX: usize = 8;
 /// First pause after a snapshot could not be fetched, in milliseconds; it doubles.
 pub const SNAPSHOT_RETRY_MS_MIN: u64 = 200;
-/// Longest pause after a snapshot could not be fetched, in milliseconds.
-pub const SNAPSHOT_RETRY_MS_MAX: u64 = 10_000;
+/// Longest pause after a snapshot could not be fetched, in milliseconds: when a network is healed, a quorum may need the node that
+/// fetches. An attempt costs a connection and a frame.
+pub const SNAPSHOT_RETRY_MS_MAX: u64 = 2_000;
 
 /// Bytes of commands in one batch from an io thread to the raft thread; beyond, writes wait in their sockets. With the
 /// raft thread's own bound this keeps what is decoded and not in the log at three batches per io thread.

@@ -489,7 +489,7 @@ fn t87_failed_transfers_are_retried_with_back_off() {
     let mut net = left_behind();
     net.node_mut(2).fetch_held = true;
     net.rejoin(2);
-    for failures in 1..5 {
+    for failures in 1..8 {
         net.run_until(ET.times(10), "fetch", |net| net.node(2).fetch.is_some());
         assert_eq!(net.node(2).fetches.len(), failures);
         let commit = net.commit(0);
@@ -500,7 +500,11 @@ fn t87_failed_transfers_are_retried_with_back_off() {
     }
     let begun: Vec<_> = net.node(2).fetches.iter().map(|(at, _)| *at).collect();
     let pauses: Vec<Span> = begun.windows(2).map(|pair| pair[1].since(pair[0])).collect();
-    assert!(pauses.windows(2).all(|pair| pair[0] < pair[1]), "{pauses:?}");
+    assert!(pauses[..4].windows(2).all(|pair| pair[0] < pair[1]), "{pauses:?}");
+    assert!(
+        pauses.iter().all(|pause| *pause <= ET.times(5)),
+        "a quarter of what a healed quorum may take (I-24): {pauses:?}"
+    );
     assert!(pauses.iter().all(|pause| pause.as_millis() <= limits::SNAPSHOT_RETRY_MS_MAX + 200), "{pauses:?}");
     net.node_mut(2).fetch_held = false;
     net.run(ET.times(6));
