@@ -12,7 +12,7 @@ use std::time::Duration;
 use client::{Client, Completion, Pipeline, Settings, Submission, Token};
 use counting::{Calls, Counting, Counts, COUNTS, HOT};
 use protocol::command::Command;
-use protocol::reply::{NodeStatus, Role};
+use protocol::reply::NodeStatus;
 use protocol::request::Request;
 use raftkv::limits::RAFT_TAIL_BYTES_MAX;
 use support::{wait_for, Ports};
@@ -36,8 +36,6 @@ const FILL: u64 = RAFT_TAIL_BYTES_MAX as u64 / FILLING.len() as u64 * 6 / 5;
 /// Vectors that are used again and again meet a larger batch than any before: such calls come to an end, and there are a few
 /// dozen such vectors.
 const RARE: u64 = 40;
-/// A message of a peer: the vector of its entries, which ends with it in Raft.
-const FRAME_CALLS: u64 = 1;
 /// Of the log: a chunk of marks for each 512 of them, of which there is one every 4 KiB; and what is made with a segment.
 const MARKED_BYTES: u64 = 512 * 4096;
 const SEGMENT_BYTES: u64 = 16 << 20;
@@ -70,8 +68,6 @@ fn main() {
 struct Seen {
     /// By kind, in the order of [`HOT`].
     calls: [Calls; 3],
-    /// Frames of a leader, which may carry entries.
-    frames: u64,
     /// Bytes of the log.
     appended: u64,
 }
@@ -80,7 +76,6 @@ impl Seen {
     fn since(&self, before: &Seen) -> Seen {
         Seen {
             calls: std::array::from_fn(|kind| self.calls[kind].since(&before.calls[kind])),
-            frames: self.frames.saturating_sub(before.frames), // the role may have changed
             appended: self.appended - before.appended,
         }
     }
@@ -88,11 +83,8 @@ impl Seen {
     /// Timing decides how many operations a message carries, not how many calls it costs.
     fn check(&self, name: &str, node: usize) {
         let segments = self.appended / SEGMENT_BYTES + 1;
-        let most = [
-            ("io", RARE),
-            ("raft", FRAME_CALLS * self.frames + RARE),
-            ("wal", self.appended / MARKED_BYTES + SEGMENT_CALLS * segments + RARE),
-        ];
+        let most =
+            [("io", RARE), ("raft", RARE), ("wal", self.appended / MARKED_BYTES + SEGMENT_CALLS * segments + RARE)];
         for ((thread, most), calls) in most.into_iter().zip(&self.calls) {
             assert!(calls.taken <= most, "{name}: node {node}'s {thread}: {calls:?}, at most {most} are expected");
         }
@@ -202,8 +194,7 @@ impl Cluster {
         let statuses: Vec<_> = (0..NODES).map(&mut status).collect();
         let seen = |(calls, status): ([Calls; 3], NodeStatus)| {
             let counter = |name| status.counters.iter().find(|(counter, _)| counter == name).expect("a counter").1;
-            let frames = if status.role == Role::Leader { 0 } else { counter("peer_frames") };
-            Seen { calls, frames, appended: counter("bytes_appended") }
+            Seen { calls, appended: counter("bytes_appended") }
         };
         self.calls().into_iter().zip(statuses).map(seen).collect()
     }

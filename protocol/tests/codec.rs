@@ -185,6 +185,26 @@ fn bodies_share_the_read_buffer() {
 }
 
 #[test]
+fn entries_lie_in_the_vector_that_is_handed_in() {
+    let mut runner = TestRunner::deterministic();
+    let mut filled = 0;
+    for _ in 0..50 {
+        let bytes = Sample::any(Kind::AppendEntries).new_tree(&mut runner).unwrap().current().encode();
+        let (frame, _) = split(&bytes, MAX).unwrap().unwrap();
+        let mut spare = Vec::with_capacity(1_000);
+        let place = spare.as_ptr();
+        let envelope = Envelope::decode_with(&frame, &mut spare, Bytes::copy_from_slice).unwrap();
+        assert_eq!(Envelope::decode(&frame, Bytes::copy_from_slice).as_ref(), Ok(&envelope));
+        let Message::AppendEntries(append) = envelope.message else { unreachable!("a sample of its kind") };
+        let (holder, other) =
+            if append.entries.is_empty() { (&spare, &append.entries) } else { (&append.entries, &spare) };
+        assert_eq!((holder.as_ptr(), other.capacity()), (place, 0));
+        filled += append.entries.len();
+    }
+    assert!(filled > 0);
+}
+
+#[test]
 fn a_write_brings_the_entry_body_as_it_is() {
     let mut runner = TestRunner::deterministic();
     for _ in 0..50 {

@@ -304,6 +304,11 @@ impl Raft {
         }
     }
 
+    /// An empty vector for the entries of a message that is read, if one came back.
+    pub fn spare(&mut self) -> Vec<Entry> {
+        self.spare.pop().unwrap_or_default()
+    }
+
     /// When [`Input::Tick`] is next due.
     pub fn next_deadline(&self) -> Time {
         match &self.role {
@@ -480,7 +485,7 @@ impl Raft {
             self.hard_states_in_flight.push_back((sequence, self.hard_state));
         }
         let base = self.log.take_restart();
-        let mut entries = self.spare.pop().unwrap_or_default();
+        let mut entries = self.spare();
         self.log.hand_over(sequence, now, &mut entries);
         let append = Append {
             hard_state: if changed { self.hard_state_to_store() } else { None },

@@ -188,7 +188,7 @@ impl Raft {
 
     /// Entries from the follower's next on, one message's worth: out of memory, or of what was fetched for it.
     fn entries_for(&mut self, progress: &Progress) -> Vec<Entry> {
-        let (mut entries, mut bytes) = (self.spare.pop().unwrap_or_default(), 0);
+        let (mut entries, mut bytes) = (self.spare(), 0);
         let mut next = progress.next;
         let mut take = |entry: &Entry| {
             let size = HEADER_BYTES + entry.body.len();
@@ -340,11 +340,16 @@ impl Raft {
 
     /// Follower: AppendEntries of the own term's leader.
     pub(super) fn append_entries(&mut self, now: Time, from: NodeId, append: AppendEntries) {
+        self.follow_append(now, from, &append);
+        self.give_back(append.entries);
+    }
+
+    fn follow_append(&mut self, now: Time, from: NodeId, append: &AppendEntries) {
         if !self.hear_from(now, from) {
             return;
         }
         if !append.heartbeat {
-            match self.accept(&append) {
+            match self.accept(append) {
                 Accepted::Matched(index) => self.note_matched(index),
                 Accepted::Rejected(hint) => {
                     let Role::Follower(follower) = &mut self.role else { unreachable!("follows since above") };

@@ -212,6 +212,14 @@ impl Replica {
         }
     }
 
+    /// An empty vector for the entries of a message that is read, if one came back.
+    pub fn spare(&mut self) -> Vec<Entry> {
+        match &mut self.phase {
+            Phase::Member(raft) => raft.spare(),
+            Phase::Forming => Vec::new(),
+        }
+    }
+
     /// When to hand in [`Input::Tick`] at the latest.
     pub fn next_deadline(&self) -> Time {
         let raft = match &self.phase {

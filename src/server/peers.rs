@@ -573,9 +573,13 @@ fn take_messages(
     trace: &mut Trace,
 ) -> Result<(), String> {
     let peer = link.node;
+    let mut spare = Vec::new();
     while let Some(frame) = socket.next_frame(limits::PEER_FRAME_BYTES_MAX).map_err(|error| error.to_string())? {
         recorder.count(Counter::PeerFrames);
-        let envelope = Envelope::decode(&frame, |body| arena.keep(body));
+        if spare.capacity() == 0 {
+            spare = replica.spare();
+        }
+        let envelope = Envelope::decode_with(&frame, &mut spare, |body| arena.keep(body));
         let envelope = envelope.map_err(|error| format!("node {peer} sent what cannot be read: {error}"))?;
         if envelope.from != peer {
             return Err(format!("node {peer} sent a message as node {}", envelope.from));
@@ -584,6 +588,7 @@ fn take_messages(
         trace.received(&envelope);
         replica.step(now, Input::Peer(envelope));
     }
+    replica.give_back(spare);
     Ok(())
 }
 

@@ -70,6 +70,15 @@ impl Envelope {
     /// terms never fall and stay within the sender's. The chain, which vouches for the entries' headers, is Raft's to
     /// verify: [`AppendEntries::verify_chain`].
     pub fn decode(frame: &Frame<'_>, keep: impl FnMut(&[u8]) -> Bytes) -> Result<Self, DecodeError> {
+        Self::decode_with(frame, &mut Vec::new(), keep)
+    }
+
+    /// The same. A message with entries takes `spare`, which is empty, for them: its memory serves again.
+    pub fn decode_with(
+        frame: &Frame<'_>,
+        spare: &mut Vec<Entry>,
+        keep: impl FnMut(&[u8]) -> Bytes,
+    ) -> Result<Self, DecodeError> {
         let kind = frame.checked_kind()?;
         if kind.group() != Group::Peer {
             return Err(DecodeError::WrongKind { received: kind });
@@ -85,7 +94,7 @@ impl Envelope {
             return Err(DecodeError::Version(version));
         }
         fields.zeroes(6, "envelope reserved")?;
-        let message = Message::decode(kind, term, &mut fields, keep)?;
+        let message = Message::decode(kind, term, &mut fields, spare, keep)?;
         fields.end()?;
         Ok(Self { cluster, incarnation, from, to, term, message })
     }
@@ -136,6 +145,7 @@ impl Message {
         kind: Kind,
         term: Term,
         fields: &mut Fields<'_>,
+        spare: &mut Vec<Entry>,
         keep: impl FnMut(&[u8]) -> Bytes,
     ) -> Result<Self, DecodeError> {
         Ok(match kind {
@@ -143,7 +153,7 @@ impl Message {
             Kind::PreVoteReply => Self::PreVoteReply { granted: flag(fields, "granted")? },
             Kind::RequestVote => Self::RequestVote { last: entry_id(fields)?, transfer: flag(fields, "transfer")? },
             Kind::RequestVoteReply => Self::RequestVoteReply { granted: flag(fields, "granted")? },
-            Kind::AppendEntries => Self::AppendEntries(AppendEntries::decode(term, fields, keep)?),
+            Kind::AppendEntries => Self::AppendEntries(AppendEntries::decode(term, fields, spare, keep)?),
             Kind::AppendReply => Self::AppendReply(AppendReply::decode(fields)?),
             Kind::ReadIndex => Self::ReadIndex { context: fields.u64("context")? },
             Kind::ReadIndexReply => {
@@ -202,7 +212,12 @@ impl AppendEntries {
         put_count(out, self.entries.len());
     }
 
-    fn decode(term: Term, fields: &mut Fields<'_>, keep: impl FnMut(&[u8]) -> Bytes) -> Result<Self, DecodeError> {
+    fn decode(
+        term: Term,
+        fields: &mut Fields<'_>,
+        spare: &mut Vec<Entry>,
+        keep: impl FnMut(&[u8]) -> Bytes,
+    ) -> Result<Self, DecodeError> {
         let mut append = Self {
             round: Round(fields.u64("round")?),
             lease_span_us: fields.u64("lease span")?,
@@ -219,35 +234,39 @@ impl AppendEntries {
         if append.heartbeat && count > 0 {
             return Err(DecodeError::Value { field: "entries of a heartbeat", value: count as u64 });
         }
-        append.entries = entries(count, append.previous, term, fields, keep)?;
+        if count > 0 {
+            append.entries = std::mem::take(spare);
+            append.take_entries(count, term, fields, keep)?;
+        }
         Ok(append)
     }
-}
 
-/// Reads consecutive entries behind `previous`, of terms up to `term`.
-fn entries(
-    count: usize,
-    previous: EntryId,
-    term: Term,
-    fields: &mut Fields<'_>,
-    mut keep: impl FnMut(&[u8]) -> Bytes,
-) -> Result<Vec<Entry>, DecodeError> {
-    let mut entries = Vec::with_capacity(count);
-    let mut previous = previous;
-    for _ in 0..count {
-        let (header, body) = entry(fields)?;
-        let expected = previous.index.0.checked_add(1).map(Index);
-        let expected = expected.ok_or(DecodeError::Value { field: "previous index", value: u64::MAX })?;
-        if header.id.index != expected {
-            return Err(DecodeError::Index { expected, received: header.id.index });
+    /// Reads consecutive entries behind `previous`, of terms up to `term`.
+    fn take_entries(
+        &mut self,
+        count: usize,
+        term: Term,
+        fields: &mut Fields<'_>,
+        mut keep: impl FnMut(&[u8]) -> Bytes,
+    ) -> Result<(), DecodeError> {
+        self.entries.clear();
+        self.entries.reserve(count);
+        let mut previous = self.previous;
+        for _ in 0..count {
+            let (header, body) = entry(fields)?;
+            let expected = previous.index.0.checked_add(1).map(Index);
+            let expected = expected.ok_or(DecodeError::Value { field: "previous index", value: u64::MAX })?;
+            if header.id.index != expected {
+                return Err(DecodeError::Index { expected, received: header.id.index });
+            }
+            if header.id.term < previous.term || header.id.term > term {
+                return Err(DecodeError::Term { from: previous.term, to: term, received: header.id.term });
+            }
+            previous = header.id;
+            self.entries.push(Entry { header, body: keep(body) });
         }
-        if header.id.term < previous.term || header.id.term > term {
-            return Err(DecodeError::Term { from: previous.term, to: term, received: header.id.term });
-        }
-        previous = header.id;
-        entries.push(Entry { header, body: keep(body) });
+        Ok(())
     }
-    Ok(entries)
 }
 
 /// Reads one entry and verifies its body.
