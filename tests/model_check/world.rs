@@ -1,168 +1,218 @@
-//! Three nodes, their disks, the messages under way, and what must always hold.
+//! Three nodes, the messages under way, and what must always hold.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::rc::Rc;
+use std::fmt;
 
-use bytes::Bytes;
-use protocol::format::HardState;
 use protocol::message::{Envelope, Message};
-use protocol::{Chain, ClusterId, Entry, EntryId, EntryKind, Incarnation, NodeId, Sequence, SessionId};
-use raftkv::raft::{Append, AppendSequence, Input, Proposal, Raft, Ready, Recovered, Settings, TermRun};
+use protocol::EntryId;
 use raftkv::time::{Span, Time};
 
-use super::digest::{combine, digest, Digest};
+use super::digest::{fold, Digest, Names, LONG, OWN_NAMES};
+use super::known::{Everything, Happening, Held, Map, Outcome};
+use super::letters::{Letter, Letters};
+use super::node::{Disk, Node, Step, NODES};
 
-const NODES: usize = 3;
-const CLUSTER: ClusterId = ClusterId(1);
-/// The shortest election timeout.
-const PATIENCE: Span = Span::secs(1);
-/// So long that every timer is due.
-const LONG: Span = Span::secs(10);
+/// As often as anybody likes.
+pub const ANY: u8 = u8::MAX;
 
-/// How much of everything there may be, on any way.
+/// How much of everything there may be, on any way. Messages may be late and lost without any bound.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Bounds {
     /// No campaign for a higher term.
     pub term: u64,
-    /// No proposal behind this index.
+    /// No proposal behind this index. The entry with which a term begins may lie one behind.
     pub index: u64,
-    pub timeouts: u32,
-    pub heartbeats: u32,
-    pub crashes: u32,
-    /// Messages that are delivered and stay under way.
-    pub duplicates: u32,
+    /// Appends of a node under way that change its disk: what would make another one waits, or is lost.
+    pub writes: usize,
+    pub left: Left,
+}
+
+/// How often each of these may still happen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Left {
+    /// Timeouts and silences.
+    pub timeouts: u8,
+    pub heartbeats: u8,
+    pub crashes: u8,
+    pub reconnects: u8,
 }
 
 /// What can happen next.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// The message at a position arrives; another copy stays or not.
-    Deliver {
-        position: usize,
-        again: bool,
-    },
-    /// A node's oldest append is durable.
-    Persist(usize),
-    /// A node's process ends, with so many of its appends written, and starts on what is durable.
-    Crash {
-        node: usize,
-        written: usize,
-    },
-    /// A node hears nothing for long: it does what it does by itself.
-    Timeout(usize),
-    /// A node hears nothing for long enough to lose faith in its leader, and does not move yet.
-    Silence(usize),
-    Heartbeat(usize),
-    Propose(usize),
+    /// A message arrives; a copy stays under way.
+    Deliver(Letter),
+    /// Something else happens to a node.
+    Step { node: u8, step: Step },
 }
 
-#[derive(Clone)]
+/// A cluster, by numbers that [`Model`] knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct World {
-    bounds: Bounds,
-    nodes: Vec<Rc<Node>>,
-    /// Ordered, so that equal sets are equal.
-    network: BTreeMap<(Digest, u32), Rc<Envelope>>,
+    pub nodes: [u32; NODES],
+    pub history: u32,
+    pub left: Left,
+    /// All that was ever sent and can still matter: any of it may arrive at any time, again and again, or never.
+    pub network: Letters,
+}
+
+/// What was, and must stay so.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct History {
     /// Who led each term.
-    led: BTreeMap<u64, usize>,
-    /// What was seen committed, from index 1 on, and in which term it was seen.
+    led: Vec<Option<usize>>,
+    /// What was seen committed, from index 1 on, and in which term it was seen first.
     committed: Vec<(Held, u64)>,
 }
 
-/// An entry, as far as it can differ.
-type Held = (EntryId, Chain);
-
-#[derive(Clone)]
-struct Node {
-    raft: Raft,
-    clock: Time,
-    /// As it was handed over.
-    log: Vec<Entry>,
-    appends: VecDeque<Append>,
-    newest_append: AppendSequence,
-    disk: Disk,
-    /// Of all of the above.
-    digest: Digest,
+/// All that can be said about worlds.
+pub struct Model {
+    pub known: Everything,
+    bounds: Bounds,
+    commit_notice: Span,
+    histories: Vec<(History, Vec<Digest>)>,
+    histories_by_digest: Map<Digest, u32>,
 }
 
-#[derive(Clone, Debug, Default)]
-struct Disk {
-    hard_state: HardState,
-    log: Vec<Entry>,
-}
+impl Model {
+    /// Worlds within bounds, in which nodes may be seen under these names.
+    pub fn new(bounds: Bounds, commit_notice: Span, names: &[Names]) -> Self {
+        let (histories, histories_by_digest) = (Vec::new(), Map::default());
+        let known = Everything::new(names.to_vec());
+        Self { known, bounds, commit_notice, histories, histories_by_digest }
+    }
 
-impl World {
     /// A cluster that has just been formed.
-    pub fn new(bounds: Bounds) -> Self {
-        let nodes = (0..NODES).map(|id| Rc::new(Node::boot(id, Time(0) + LONG, Disk::default()))).collect();
-        let (led, committed) = (BTreeMap::new(), Vec::new());
-        Self { bounds, nodes, network: BTreeMap::new(), led, committed }
+    pub fn formed(&mut self) -> World {
+        let notice = self.commit_notice;
+        let mut boot = |id| self.known.number_node(Node::boot(id, Time(0) + LONG, Disk::default(), notice), 0);
+        let nodes = [boot(0), boot(1), boot(2)];
+        let led = vec![None; self.bounds.term as usize + 1];
+        let history = self.number_history(History { led, committed: Vec::new() });
+        World { nodes, history, left: self.bounds.left, network: Letters::default() }
     }
 
-    pub fn leaders(&self) -> usize {
-        self.led.len()
+    pub fn leaders(&self, world: &World) -> usize {
+        self.history(world).led.iter().flatten().count()
     }
 
-    pub fn commits(&self) -> usize {
-        self.committed.len()
+    pub fn commits(&self, world: &World) -> usize {
+        self.history(world).committed.len()
     }
 
-    pub fn digest(&self) -> Digest {
-        let ghosts = digest(&(self.bounds, &self.led, &self.committed), Time(0), PATIENCE, 0);
-        let nodes = self.nodes.iter().map(|node| node.digest);
-        let network = self.network.keys().flat_map(|(message, copy)| [*message, Digest::from(*copy)]);
-        combine(std::iter::once(ghosts).chain(nodes).chain(network))
+    fn history(&self, world: &World) -> &History {
+        &self.histories[world.history as usize].0
     }
 
-    /// Whether all that happened since an earlier state is that messages are gone: they may as well be late.
-    pub fn only_lost_since(&self, earlier: &World) -> bool {
-        let same_node = |(now, before): (&Rc<Node>, &Rc<Node>)| Rc::ptr_eq(now, before) || now.digest == before.digest;
-        self.nodes.iter().zip(&earlier.nodes).all(same_node)
-            && self.network.keys().all(|message| earlier.network.contains_key(message))
-            && self.committed.len() == earlier.committed.len()
+    /// How much has happened to its nodes, about.
+    pub fn age(&self, world: &World) -> usize {
+        world.nodes.iter().map(|node| self.known.node(*node).age).sum()
+    }
+
+    /// How many different histories there were.
+    pub fn histories(&self) -> usize {
+        self.histories.len()
+    }
+
+    /// The digest of nodes and history under each of the names.
+    pub fn digests<'a>(&'a self, world: &'a World) -> impl Iterator<Item = Digest> + 'a {
+        (0..self.known.names().len()).map(move |position| {
+            let nodes = world.nodes.iter().map(|node| self.known.node(*node).digests[position]);
+            fold(self.histories[world.history as usize].1[position], nodes.fold(0, Digest::wrapping_add))
+        })
+    }
+
+    /// Of all worlds that differ in names only, one: its nodes and history, and its messages.
+    pub fn canonical(&self, world: &World) -> (Digest, Letters) {
+        let digests = self.digests(world).enumerate();
+        let (position, digest) = digests.min_by_key(|(_, digest)| *digest).expect("nodes have names");
+        (digest, world.network.iter().map(|letter| self.known.letter(letter).classes[position]).collect())
     }
 
     /// Everything that can happen next.
-    pub fn events(&self) -> Vec<Event> {
-        let mut events = Vec::new();
-        for position in 0..self.network.len() {
-            events.push(Event::Deliver { position, again: false });
-            if self.bounds.duplicates > 0 {
-                events.push(Event::Deliver { position, again: true });
-            }
+    pub fn events(&self, world: &World, events: &mut Vec<Event>) {
+        events.clear();
+        events.extend(world.network.iter().map(Event::Deliver));
+        for id in 0..NODES {
+            self.steps(world, id, &mut |step| events.push(Event::Step { node: id as u8, step }));
         }
-        for (id, node) in self.nodes.iter().enumerate() {
-            if !node.appends.is_empty() {
-                events.push(Event::Persist(id));
-            }
-            if self.bounds.crashes > 0 {
-                events.extend((0..=node.appends.len()).map(|written| Event::Crash { node: id, written }));
-            }
-            if self.bounds.timeouts > 0 && (node.raft.is_leader() || node.raft.term().0 < self.bounds.term) {
-                // As long as all are alike, it does not matter which is the first.
-                let alike = self.nodes.iter().all(|node| node.raft.campaigns() == 0) && self.led.is_empty();
-                if id == 0 || !alike {
-                    events.push(Event::Timeout(id));
-                }
-            }
-            if self.bounds.timeouts > 0 && !node.raft.is_leader() && node.raft.leader().is_some() {
-                events.push(Event::Silence(id));
-            }
-            if node.raft.is_leader() {
-                if self.bounds.heartbeats > 0 {
-                    events.push(Event::Heartbeat(id));
-                }
-                if node.raft.last().index.0 < self.bounds.index {
-                    events.push(Event::Propose(id));
-                }
-            }
+    }
+
+    fn steps(&self, world: &World, id: usize, push: &mut dyn FnMut(Step)) {
+        let (node, left) = (self.known.node(world.nodes[id]), &world.left);
+        if !node.writes.is_empty() {
+            push(Step::Persist);
         }
-        events
+        if left.crashes > 0 {
+            (0..=node.writes.len() as u8).for_each(|written| push(Step::Crash { written, meta: false }));
+            let halves = node.writes.iter().enumerate().filter(|(_, both)| **both);
+            halves.for_each(|(written, _)| push(Step::Crash { written: written as u8, meta: true }));
+        }
+        if left.timeouts > 0 && (node.leads || node.term < self.bounds.term) {
+            push(Step::Timeout);
+        }
+        if left.timeouts > 0 && node.follows {
+            push(Step::Silence);
+        }
+        if left.timeouts > 0 && !node.leads && !node.writes.is_empty() {
+            push(Step::TimeoutOnHungDisk);
+        }
+        if left.heartbeats > 0 && (node.leads || node.campaigns) {
+            push(Step::Heartbeat);
+        }
+        if node.leads && self.commit_notice > Span::ZERO {
+            push(Step::Notice);
+        }
+        if node.leads && (node.log.len() as u64) < self.bounds.index {
+            push(Step::Propose);
+        }
+        if left.reconnects > 0 {
+            (0..NODES).filter(|peer| *peer != id).for_each(|peer| push(Step::Reconnect(peer as u8)));
+        }
+    }
+
+    /// Lets something happen to `before`, which makes `after`. False: it leads nowhere new, since nothing happened but that a
+    /// message is gone, or a bound is nearer; all of it may as well be late. Err: what does not hold afterwards.
+    pub fn take(&mut self, before: &World, event: Event, after: &mut World) -> Result<bool, String> {
+        let (id, happening) = match event {
+            Event::Deliver(letter) => (self.known.letter(letter).to, Happening::Hears(letter)),
+            Event::Step { node, step } => (usize::from(node), Happening::Takes(step)),
+        };
+        let outcome = self.known.outcome(before.nodes[id], happening)?;
+        let same = outcome.node == before.nodes[id];
+        if same && outcome.sent.is_within(&before.network) {
+            return Ok(false);
+        }
+        let Outcome { node, sent } = *outcome;
+        if self.known.node(node).writes.len() > self.bounds.writes {
+            return Ok(false);
+        }
+        *after = *before;
+        sent.iter().for_each(|letter| after.network.insert(letter));
+        after.nodes[id] = node;
+        after.left.spend(event);
+        self.forget_letters(after);
+        if !same {
+            self.check(after, id)?;
+        }
+        Ok(true)
+    }
+
+    fn forget_letters(&self, world: &mut World) {
+        let World { nodes, network, .. } = world;
+        network.retain(|letter| {
+            let letter = self.known.letter(letter);
+            let [from, to] = [letter.from, letter.to].map(|id| self.known.node(nodes[id]));
+            to.may_mind(&letter.envelope, from, self.bounds.term)
+        });
     }
 
     /// What an event is, in words.
     pub fn describe(&self, event: Event) -> String {
-        let Event::Deliver { position, again } = event else { return format!("{event:?}") };
-        let Envelope { from, to, term, message, .. } = &**self.network.values().nth(position).expect("it is there");
+        let letter = match event {
+            Event::Step { node, step } => return format!("node {node}: {step:?}"),
+            Event::Deliver(letter) => letter,
+        };
+        let Envelope { from, to, term, message, .. } = &self.known.letter(letter).envelope;
         let text = match message {
             Message::AppendEntries(append) => {
                 let ids: Vec<EntryId> = append.entries.iter().map(|entry| entry.header.id).collect();
@@ -171,305 +221,133 @@ impl World {
             Message::AppendReply(reply) => format!("AppendReply matched {} reject {:?}", reply.matched, reply.reject),
             other => format!("{other:?}"),
         };
-        format!("{from} -> {to} in term {term}{}: {text}", if again { ", and once more later" } else { "" })
+        format!("{from} -> {to} in term {term}: {text}")
     }
 
-    /// Lets it happen. Err: what does not hold afterwards.
-    pub fn take(&mut self, event: Event) -> Result<(), String> {
-        match event {
-            Event::Deliver { position, again } => {
-                let key = *self.network.keys().nth(position).expect("it is there");
-                let envelope = self.network[&key].clone();
-                if again {
-                    self.bounds.duplicates -= 1;
-                } else {
-                    self.network.remove(&key);
-                }
-                self.step(envelope.to.0 as usize, Span::ZERO, Input::Message((*envelope).clone()))
-            }
-            Event::Persist(id) => self.persist(id),
-            Event::Crash { node, written } => {
-                self.bounds.crashes -= 1;
-                self.crash(node, written)
-            }
-            Event::Timeout(id) => {
-                self.bounds.timeouts -= 1;
-                self.step(id, LONG, Input::Tick)
-            }
-            Event::Silence(id) => {
-                self.bounds.timeouts -= 1;
-                self.node(id).clock = self.nodes[id].clock + PATIENCE;
-                self.settle(id)
-            }
-            Event::Heartbeat(id) => {
-                self.bounds.heartbeats -= 1;
-                self.step(id, Span(1), Input::Tick)
-            }
-            Event::Propose(id) => {
-                let body = Bytes::from_static(b"command");
-                let (session, sequence) = (SessionId(0), Sequence(0));
-                let proposal = Proposal { kind: EntryKind::Command, session, sequence, body, body_checksum: 0 };
-                let node = self.node(id);
-                node.raft.propose(node.clock, proposal).map_err(|error| format!("{error:?}"))?;
-                self.settle(id)
-            }
+    fn check(&mut self, world: &mut World, id: usize) -> Result<(), String> {
+        let mut history = self.history(world).clone();
+        self.check_leader(world, id, &mut history)?;
+        self.check_logs(world, id)?;
+        self.check_commit(world, id, &mut history)?;
+        if history != *self.history(world) {
+            world.history = self.number_history(history);
         }
-    }
-
-    /// To a start of interest: makes a node the leader with the help of some; nobody else hears of it, and all is lost that was
-    /// under way but what the new leader sends first. It costs nothing of the bounds.
-    pub fn elect(&mut self, leader: usize, reachable: &[usize]) {
-        let bounds = self.bounds;
-        self.bounds.timeouts = 1000;
-        self.network.clear();
-        for _ in 0..5 {
-            for id in reachable.iter().filter(|id| **id != leader) {
-                self.take(Event::Silence(*id)).expect("it holds");
-            }
-            self.take(Event::Timeout(leader)).expect("it holds");
-            self.run(reachable, &|envelope| !matches!(envelope.message, Message::AppendEntries(_)));
-            if self.nodes[leader].raft.is_leader() {
-                let brings = |envelope: &Envelope| matches!(envelope.message, Message::AppendEntries(_));
-                self.network.retain(|_, envelope| envelope.from.0 as usize == leader && brings(envelope));
-                self.bounds = bounds;
-                return;
-            }
-        }
-        panic!("node {leader} is not elected");
-    }
-
-    /// To a start of interest: everything arrives among some nodes. A heartbeat sends it once more.
-    pub fn replicate(&mut self, reachable: &[usize]) {
-        let bounds = self.bounds;
-        self.bounds.heartbeats = 1000;
-        for _ in 0..2 {
-            for id in 0..NODES {
-                if self.nodes[id].raft.is_leader() {
-                    self.take(Event::Heartbeat(id)).expect("it holds");
-                }
-            }
-            self.run(reachable, &|_| true);
-        }
-        self.network.clear();
-        self.bounds = bounds;
-    }
-
-    fn run(&mut self, reachable: &[usize], arrives: &dyn Fn(&Envelope) -> bool) {
-        let among = |id: NodeId| reachable.contains(&(id.0 as usize));
-        loop {
-            if let Some(id) = reachable.iter().find(|id| !self.nodes[**id].appends.is_empty()) {
-                self.take(Event::Persist(*id)).expect("it holds");
-                continue;
-            }
-            let fits = |envelope: &Rc<Envelope>| among(envelope.from) && among(envelope.to) && arrives(envelope);
-            match self.network.values().position(fits) {
-                Some(position) => self.take(Event::Deliver { position, again: false }).expect("it holds"),
-                None => return,
-            }
-        }
-    }
-
-    fn node(&mut self, id: usize) -> &mut Node {
-        Rc::make_mut(&mut self.nodes[id])
-    }
-
-    fn step(&mut self, id: usize, later: Span, input: Input) -> Result<(), String> {
-        let node = self.node(id);
-        node.clock += later;
-        node.raft.step(node.clock, input);
-        self.settle(id)
-    }
-
-    fn persist(&mut self, id: usize) -> Result<(), String> {
-        let node = self.node(id);
-        let append = node.appends.pop_front().expect("the event is possible");
-        node.disk.write(&append);
-        for envelope in append.waiting {
-            self.send(envelope);
-        }
-        self.step(id, Span::ZERO, Input::Persisted { sequence: append.sequence, queue_us: 0, sync_us: 0 })
-    }
-
-    fn crash(&mut self, id: usize, written: usize) -> Result<(), String> {
-        let node = self.node(id);
-        let mut disk = std::mem::take(&mut node.disk);
-        for append in node.appends.iter().take(written) {
-            disk.write(append);
-        }
-        *node = Node::boot(id, node.clock, disk);
-        self.settle(id)
-    }
-
-    /// Takes everything that follows from a node's inputs, and looks at it.
-    fn settle(&mut self, id: usize) -> Result<(), String> {
-        let mut ready = Ready::default();
-        loop {
-            let node = self.node(id);
-            node.raft.ready(node.clock, &mut ready);
-            if let Some(stop) = &ready.stop {
-                return Err(format!("node {id} stops: {stop}"));
-            }
-            if ready.fetch_snapshot.is_some() {
-                return Err(format!("node {id} wants a snapshot, and there is none"));
-            }
-            if !ready.read_log.is_empty() {
-                return Err(format!("node {id} has lost entries from memory: {:?}", ready.read_log));
-            }
-            if let Some(append) = ready.append.take() {
-                replace(&mut node.log, &append.entries);
-                node.newest_append = append.sequence;
-                node.appends.push_back(append);
-            }
-            if let Some(last) = ready.committed.last() {
-                node.raft.applied(last.header.id.index);
-            }
-            self.check(id)?;
-            for envelope in std::mem::take(&mut ready.messages) {
-                self.send(envelope);
-            }
-            if ready.committed.is_empty() {
-                break;
-            }
-        }
-        self.node(id).refresh();
-        let nodes = &self.nodes;
-        self.network.retain(|_, envelope| nodes[envelope.to.0 as usize].may_mind(envelope));
         Ok(())
     }
 
-    fn send(&mut self, envelope: Envelope) {
-        let message = digest(&envelope, Time(0), PATIENCE, 0);
-        let copy = (0..).find(|copy| !self.network.contains_key(&(message, *copy))).expect("numbers do not end");
-        self.network.insert((message, copy), Rc::new(envelope));
-    }
-
-    fn check(&mut self, id: usize) -> Result<(), String> {
-        let node = self.nodes[id].clone();
-        let term = node.raft.term().0;
-        let log: Vec<Held> = node.log.iter().map(held).collect();
-        if node.raft.is_leader() {
-            let led = *self.led.entry(term).or_insert(id);
-            if led != id {
-                return Err(format!("nodes {led} and {id} both lead term {term}"));
-            }
-            for (position, (entry, seen_in)) in self.committed.iter().enumerate() {
-                if *seen_in < term && log.get(position) != Some(entry) {
-                    return Err(format!("node {id} leads term {term} without the committed entry {:?}", entry.0));
-                }
+    fn check_leader(&self, world: &World, id: usize, history: &mut History) -> Result<(), String> {
+        let node = self.known.node(world.nodes[id]);
+        if !node.leads {
+            return Ok(());
+        }
+        let term = node.term;
+        let led = *history.led[term as usize].get_or_insert(id);
+        if led != id {
+            return Err(format!("nodes {led} and {id} both lead term {term}"));
+        }
+        for (position, (entry, seen_in)) in history.committed.iter().enumerate() {
+            if *seen_in < term && node.log.get(position) != Some(entry) {
+                let entry = self.known.entries[usize::from(*entry)].0;
+                return Err(format!("node {id} leads term {term} without the committed entry {entry:?}"));
             }
         }
-        for other in &self.nodes {
-            let first_difference = log.iter().zip(&other.log).position(|(own, other)| *own != held(other));
-            let same_again =
-                |from: usize| log.iter().zip(&other.log).skip(from).any(|(own, other)| own.0 == other.header.id);
+        Ok(())
+    }
+
+    fn check_logs(&self, world: &World, id: usize) -> Result<(), String> {
+        let log = &self.known.node(world.nodes[id]).log;
+        let entry = |held: &Held| self.known.entries[usize::from(*held)].0;
+        for other in world.nodes {
+            let pairs = || log.iter().zip(&self.known.node(other).log);
+            let first_difference = pairs().position(|(own, other)| own != other);
+            let same_again = |from| pairs().skip(from).any(|(own, other)| entry(own) == entry(other));
             if first_difference.is_some_and(same_again) {
+                let log: Vec<EntryId> = log.iter().map(entry).collect();
                 return Err(format!("logs differ before an entry that they share: node {id}, {log:?}"));
             }
         }
-        self.check_commit(id, term, &log)
+        Ok(())
     }
 
-    fn check_commit(&mut self, id: usize, term: u64, log: &[Held]) -> Result<(), String> {
-        let commit = self.nodes[id].raft.commit_index().0 as usize;
-        for position in 0..commit {
-            let Some(entry) = log.get(position) else {
+    fn check_commit(&self, world: &World, id: usize, history: &mut History) -> Result<(), String> {
+        let node = self.known.node(world.nodes[id]);
+        let name = |held: Held| self.known.entries[usize::from(held)].0;
+        for position in 0..node.commit {
+            let Some(entry) = node.log.get(position).copied() else {
                 return Err(format!("node {id} has committed entry {}, which it does not hold", position + 1));
             };
-            match self.committed.get(position) {
-                Some((known, _)) if known == entry => {}
+            match history.committed.get(position) {
+                Some((known, _)) if *known == entry => {}
                 Some((known, _)) => {
-                    return Err(format!("committed twice: {:?}, and at node {id} {:?}", known.0, entry.0));
+                    return Err(format!("committed twice: {:?}, and at node {id} {:?}", name(*known), name(entry)));
                 }
                 None => {
-                    let holds = |node: &&Rc<Node>| node.disk.log.get(position).map(held).as_ref() == Some(entry);
-                    let holders = self.nodes.iter().filter(holds).count();
+                    let holds = |node: &&u32| self.known.node(**node).disk.get(position) == Some(&entry);
+                    let holders = world.nodes.iter().filter(holds).count();
                     if holders <= NODES / 2 {
-                        return Err(format!("node {id} has committed {:?}, durable on {holders} nodes", entry.0));
+                        return Err(format!("node {id} has committed {:?}, durable on {holders} nodes", name(entry)));
                     }
-                    self.committed.push((*entry, term));
+                    history.committed.push((entry, node.term));
                 }
+            }
+        }
+        Ok(())
+    }
+
+    fn number_history(&mut self, history: History) -> u32 {
+        let under = |names: &Names| {
+            let led = history.led.iter().map(|led| led.map_or(0, |node| names[node] as Digest + 1));
+            let committed =
+                history.committed.iter().flat_map(|(held, term)| [Digest::from(*held), Digest::from(*term)]);
+            led.chain(committed).fold(9, fold)
+        };
+        let own = under(&OWN_NAMES);
+        if let Some(number) = self.histories_by_digest.get(&own) {
+            return *number;
+        }
+        let digests = self.known.names().iter().map(under).collect();
+        let number = u32::try_from(self.histories.len()).expect("there are few histories");
+        self.histories_by_digest.insert(own, number);
+        self.histories.push((history, digests));
+        number
+    }
+}
+
+impl fmt::Display for Bounds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { term, index, writes, left } = self;
+        write!(f, "term {term}, index {index}, {writes} writes under way")?;
+        let amounts = [left.timeouts, left.heartbeats, left.crashes, left.reconnects];
+        for (amount, what) in amounts.iter().zip(["timeouts", "heartbeats", "crashes", "reconnects"]) {
+            match *amount {
+                ANY => write!(f, ", any {what}")?,
+                amount => write!(f, ", {amount} {what}")?,
             }
         }
         Ok(())
     }
 }
 
-fn held(entry: &Entry) -> Held {
-    (entry.header.id, entry.header.chain)
-}
-
-/// Writes entries over a log (C-1).
-fn replace(log: &mut Vec<Entry>, entries: &[Entry]) {
-    if let Some(first) = entries.first() {
-        log.truncate(first.header.id.index.previous().0 as usize);
-        log.extend_from_slice(entries);
+impl Left {
+    /// Whether everything may happen at least as often as with `other`.
+    pub fn covers(&self, other: &Self) -> bool {
+        let amounts = |left: &Self| [left.timeouts, left.heartbeats, left.crashes, left.reconnects];
+        amounts(self).iter().zip(amounts(other)).all(|(own, other)| *own >= other)
     }
-}
 
-impl Disk {
-    fn write(&mut self, append: &Append) {
-        if let Some(hard_state) = append.hard_state {
-            self.hard_state = hard_state;
-        }
-        replace(&mut self.log, &append.entries);
-    }
-}
-
-impl Node {
-    fn boot(id: usize, clock: Time, disk: Disk) -> Self {
-        let settings = Settings {
-            id: NodeId(id as u32),
-            cluster: CLUSTER,
-            incarnation: Incarnation(1),
-            voters: (0..NODES as u32).map(NodeId).collect(),
-            election_timeout_min: PATIENCE,
-            heartbeat: Span(1),
-            commit_notice: Span::ZERO,
-            // One entry a message: the less at once, the more can come between.
-            append_bytes_max: 1,
-            inflight_bytes_max: 1 << 20,
-            inflight_messages_max: 2,
-            tail_bytes_max: 1 << 20,
-            uncommitted_bytes_max: 1 << 20,
-            snapshot_patience: LONG,
-            seed: 1,
+    fn spend(&mut self, event: Event) {
+        let bound = match event {
+            Event::Deliver(_) => return,
+            Event::Step { step, .. } => match step {
+                Step::Crash { .. } => &mut self.crashes,
+                Step::Timeout | Step::TimeoutOnHungDisk | Step::Silence => &mut self.timeouts,
+                Step::Heartbeat => &mut self.heartbeats,
+                Step::Reconnect(_) => &mut self.reconnects,
+                Step::Persist | Step::Notice | Step::Propose => return,
+            },
         };
-        let raft = Raft::new(clock, settings, disk.recovered());
-        let (log, appends) = (disk.log.clone(), VecDeque::new());
-        let mut node = Self { raft, clock, log, appends, newest_append: AppendSequence(0), disk, digest: 0 };
-        node.refresh();
-        node
-    }
-
-    /// Whether a message may still change anything. Answers about a term that the disk has left behind are ignored, whatever
-    /// happens.
-    fn may_mind(&self, envelope: &Envelope) -> bool {
-        let (own, term) = (self.disk.hard_state.term, envelope.term);
-        match envelope.message {
-            Message::PreVoteReply { granted: true } => term > own,
-            Message::PreVoteReply { .. } | Message::RequestVoteReply { .. } | Message::AppendReply(_) => term >= own,
-            _ => true,
+        if *bound != ANY {
+            *bound -= 1;
         }
-    }
-
-    fn refresh(&mut self) {
-        let all = (&self.raft, &self.appends, &self.disk);
-        self.digest = digest(&all, self.clock, PATIENCE, self.newest_append.0);
-    }
-}
-
-impl Disk {
-    fn recovered(&self) -> Recovered {
-        let mut recovered = Recovered::empty(Chain::origin(CLUSTER));
-        recovered.hard_state = self.hard_state;
-        for entry in &self.log {
-            let (id, header) = (entry.header.id, &entry.header);
-            if recovered.last.term < id.term {
-                recovered.runs.push(TermRun { term: id.term, first: id.index });
-            }
-            (recovered.last, recovered.last_chain, recovered.last_log_time) = (id, header.chain, header.log_time);
-        }
-        recovered.tail.clone_from(&self.log);
-        recovered
     }
 }
