@@ -169,4 +169,30 @@ mod sabotage {
         let bounds = Bounds { term: 1, index: 2, writes: 2, left: QUIET };
         counterexample(Bug::AnswerBeforeSync, led, bounds, "durable on");
     }
+
+    #[test]
+    fn sabotage_votes_that_are_forgotten_are_found() {
+        let bounds = Bounds { term: 1, index: 1, writes: 3, left: Left { timeouts: ANY, crashes: ANY, ..QUIET } };
+        counterexample(Bug::VoteNotPersisted, formed, bounds, "both lead term 1");
+    }
+
+    #[test]
+    fn sabotage_acknowledgements_of_what_was_not_verified_are_found() {
+        let bounds = Bounds { term: 4, index: 2, writes: 2, left: Left { timeouts: 2, ..QUIET } };
+        counterexample(Bug::MatchAboveMatched, figure_8, bounds, "durable on 1 nodes");
+        counterexample(Bug::CommitUnclamped, figure_8, bounds, "committed twice");
+    }
+
+    #[test]
+    fn sabotage_leaders_that_count_what_is_not_durable_are_found() {
+        let bounds = Bounds { term: 1, index: 2, writes: 2, left: QUIET };
+        counterexample(Bug::LeaderCountsUnsynced, led, bounds, "durable on 1 nodes");
+        counterexample(Bug::AckBeforeSync, led, bounds, "durable on 1 nodes");
+    }
+
+    #[test]
+    fn sabotage_votes_for_shorter_logs_are_found() {
+        let bounds = Bounds { term: 2, index: 2, writes: 2, left: Left { timeouts: 1, ..QUIET } };
+        counterexample(Bug::VoteForShorterLog, committed, bounds, "without the committed entry");
+    }
 }
