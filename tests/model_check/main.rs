@@ -192,7 +192,7 @@ mod sabotage {
 
     #[test]
     fn sabotage_votes_for_shorter_logs_are_found() {
-        let bounds = Bounds { term: 2, index: 2, writes: 2, left: Left { timeouts: 1, ..QUIET } };
+        let bounds = Bounds { term: 2, index: 2, writes: 2, left: Left { timeouts: 1, crashes: 1, ..QUIET } };
         counterexample(Bug::VoteForShorterLog, committed, bounds, "without the committed entry");
     }
 }
