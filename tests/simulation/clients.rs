@@ -2,7 +2,7 @@
 //! other nodes as well, behind the machine's back, as a network or a proxy would; some give up early; one may sleep for so
 //! long that its session expires.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use client::machine::{
     Action, ConnectionId, End, EndpointId, Input, Kind, Machine, Number, Own, Settings, Span, Time, Token,
@@ -76,6 +76,8 @@ pub struct Client {
     next_pages: Vec<(Operation, EndpointId)>,
     /// Writes to be asked about.
     owed: Vec<Owed>,
+    /// Requests of its session that were executed, to be sent once more when they are old: a window of them, and some.
+    executed: VecDeque<(Number, RequestId, Vec<u8>)>,
     /// Open connections: the last request sent, and how many have had no reply.
     sent: BTreeMap<ConnectionId, (RequestId, u32)>,
     open: BTreeSet<ConnectionId>,
@@ -124,6 +126,7 @@ impl Client {
             tokens: 0,
             next_pages: Vec::new(),
             owed: Vec::new(),
+            executed: VecDeque::new(),
             sent: BTreeMap::new(),
             open: BTreeSet::new(),
             next_operation: Time(0),
@@ -291,6 +294,7 @@ impl Client {
                     let frame = operation.encode(request, number, deadline_ms);
                     self.send(connection, request, frame.clone(), wires);
                     self.copy(connection, request, &mut operation, frame, oracle, wires);
+                    self.copy_late(number, wires);
                     self.operations.insert(token, operation);
                 }
                 Action::Done { token, end } => {
@@ -305,10 +309,11 @@ impl Client {
     /// What may be executed each time it is sent, is as many operations.
     fn attempt(&mut self, operation: &mut Operation, number: Option<Number>, oracle: &mut Oracle) {
         let again = std::mem::replace(&mut operation.sent, true);
-        let renumbered = operation.number.is_some() && operation.number != number && operation.copied;
+        operation.renumbered |= operation.number.is_some() && operation.number != number;
+        let counts_twice = operation.number.is_some() && operation.number != number && operation.copied;
         operation.number = number;
         let (Some(recorded), Some(write)) = (operation.recorded, operation.write()) else { return };
-        if (again && operation.kind == Kind::Repeatable) || renumbered {
+        if (again && operation.kind == Kind::Repeatable) || counts_twice {
             oracle.recorder.asked_again(recorded);
             self.counters.unknown(write);
         }
@@ -340,15 +345,38 @@ impl Client {
         operation.copied = true;
     }
 
+    /// What was executed long ago arrives once more: about as many sequences later as a session keeps results.
+    fn copy_late(&mut self, newest: Option<Number>, wires: &mut Vec<Wire>) {
+        let Some(newest) = newest else { return };
+        self.executed.retain(|(number, ..)| number.session == newest.session);
+        if !self.random.chance(self.profile.copies / 2) {
+            return;
+        }
+        let window = limits::SESSION_WINDOW as u64;
+        let age = match self.random.chance(800) {
+            true => self.random.between(window - 4, window + 4),
+            false => self.random.between(1, window),
+        };
+        let old = self.executed.iter().find(|(number, ..)| number.sequence.0 + age == newest.sequence.0);
+        let Some((_, request, frame)) = old.cloned() else { return };
+        let open: Vec<ConnectionId> = self.open.iter().copied().collect();
+        if !open.is_empty() {
+            let to = self.random.pick(&open);
+            self.tally.copies += 1;
+            raftkv::mark!("simulation: request copied when it was old");
+            self.send(to, request, frame, wires);
+        }
+    }
+
     fn send(&mut self, connection: ConnectionId, request: RequestId, frame: Vec<u8>, wires: &mut Vec<Wire>) {
         let sent = self.sent.entry(connection).or_insert((request, 0));
-        *sent = (request, sent.1 + 1);
+        *sent = (request.max(sent.0), sent.1 + 1);
         wires.push(Wire::Send { connection, frame });
     }
 
-    /// Now and then a session is given up; the next write opens another.
+    /// Now and then a session is given up, of every other client; the next write opens another.
     fn close_session(&mut self, now: Time, wires: &mut Vec<Wire>) {
-        if !self.operations.is_empty() || now < self.next_operation || !self.random.chance(20) {
+        if self.number % 2 == 1 || !self.operations.is_empty() || now < self.next_operation || !self.random.chance(20) {
             return;
         }
         if let Some((connection, request, session)) = self.machine.close_session() {
@@ -438,6 +466,14 @@ impl Client {
             _ => {
                 let next = operation.check_page(node, reply, oracle);
                 self.next_pages.extend(next.map(|next| (next, endpoint)));
+            }
+        }
+        if let Some(number) = operation.number.filter(|_| is_write && !operation.renumbered && self.profile.copies > 0)
+        {
+            let request = reply.header.request;
+            self.executed.push_back((number, request, operation.encode(request, Some(number), 1_000)));
+            if self.executed.len() > limits::SESSION_WINDOW + 20 {
+                self.executed.pop_front();
             }
         }
         self.tally.executed += u64::from(is_write);

@@ -37,10 +37,6 @@ const ELSEWHERE: &[(Bug, &str)] = &[
         Bug::ConflictSurvivesInstall,
         "a deposed leader's tail must reach beyond a snapshot of the others; `t82_snapshot_to_a_lagging_or_conflicting_follower`",
     ),
-    (
-        Bug::OldTermByCounting,
-        "found by the model check in 15 events; here a leader must come back with a tail that nobody has",
-    ),
     (Bug::ReadByOldRound, "one read per lost leader is wrong; `t69_rounds_of_an_earlier_term_do_not_confirm`"),
     (
         Bug::ReplyByIndexOnly,
@@ -52,23 +48,6 @@ const ELSEWHERE: &[(Bug, &str)] = &[
          `c17_a_format_is_taken_only_from_a_current_connection_*`",
     ),
     (Bug::IncarnationIgnored, "a disk must be replaced; `a_replaced_disk_is_refused_until_a_membership_change`"),
-    (Bug::NoDedupe, "simulated clients have no sessions yet; `a_copy_gets_the_first_result_at_the_first_revision_*`"),
-    (
-        Bug::WindowOffByOne,
-        "simulated clients have no sessions yet; `sequences_are_executed_in_any_order_within_the_window`",
-    ),
-    (
-        Bug::ExpiryByWallClock,
-        "simulated clients have no sessions yet; `a_session_expires_at_its_log_time_and_not_before`",
-    ),
-    (Bug::NeverNotKept, "simulated clients have no sessions yet; `c24_who_is_told_never_can_rely_on_it`"),
-    (Bug::SnapshotWithoutSessions, "simulated clients have no sessions yet"),
-    (
-        Bug::SessionsCapturedLate,
-        "simulated clients have no sessions yet; `c22_what_was_captured_does_not_change_any_more`",
-    ),
-    (Bug::BatchHalfApplied, "simulated clients send no batches yet; `src/kv/model_tests.rs`"),
-    (Bug::HalfVisibleEntry, "simulated clients send no batches yet; `src/kv/stress_tests.rs`"),
 ];
 
 /// What to hunt, and how long.

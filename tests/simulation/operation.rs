@@ -25,6 +25,8 @@ pub struct Operation {
     /// Under which number it was sent last.
     pub number: Option<Number>,
     pub sent: bool,
+    /// It was sent under more than one.
+    pub renumbered: bool,
     /// It was sent behind the client machine's back as well: what the machine is told is not all.
     pub copied: bool,
 }
@@ -50,7 +52,7 @@ pub struct Owed {
 
 impl Operation {
     pub fn new(ask: Ask, floor: u64, kind: Kind) -> Self {
-        Self { ask, floor, recorded: None, kind, number: None, sent: false, copied: false }
+        Self { ask, floor, recorded: None, kind, number: None, sent: false, renumbered: false, copied: false }
     }
 
     /// As the checkers know it; none for a question about another operation.

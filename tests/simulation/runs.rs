@@ -47,6 +47,7 @@ const MARKS: &[&str] = &[
     "simulation: power lost during a start",
     "simulation: power lost while the log was written",
     "simulation: promise compared with the disk",
+    "simulation: request copied when it was old",
     "simulation: rot found by a read",
     "simulation: session expired with a retry under way",
     "simulation: snapshot fetched",
