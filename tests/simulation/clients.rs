@@ -57,6 +57,9 @@ pub enum Mood {
     Done,
 }
 
+/// A request as it was sent, and its number.
+type Sent = (Number, RequestId, Vec<u8>);
+
 /// Operations of one client that are under way.
 const UNDER_WAY_MAX: usize = 4;
 /// Requests without a reply: a client that went on sending where nobody reads would find its socket full.
@@ -77,7 +80,9 @@ pub struct Client {
     /// Writes to be asked about.
     owed: Vec<Owed>,
     /// Requests of its session that were executed, to be sent once more when they are old: a window of them, and some.
-    executed: VecDeque<(Number, RequestId, Vec<u8>)>,
+    executed: VecDeque<Sent>,
+    /// Those that were said never to be executed: they arrive after all.
+    never: Vec<Sent>,
     /// Open connections: the last request sent, and how many have had no reply.
     sent: BTreeMap<ConnectionId, (RequestId, u32)>,
     open: BTreeSet<ConnectionId>,
@@ -127,6 +132,7 @@ impl Client {
             next_pages: Vec::new(),
             owed: Vec::new(),
             executed: VecDeque::new(),
+            never: Vec::new(),
             sent: BTreeMap::new(),
             open: BTreeSet::new(),
             next_operation: Time(0),
@@ -345,10 +351,14 @@ impl Client {
         operation.copied = true;
     }
 
-    /// What was executed long ago arrives once more: about as many sequences later as a session keeps results.
+    /// What was executed long ago arrives once more, about as many sequences later as a session keeps results; and what was said
+    /// never to be executed arrives.
     fn copy_late(&mut self, newest: Option<Number>, wires: &mut Vec<Wire>) {
         let Some(newest) = newest else { return };
         self.executed.retain(|(number, ..)| number.session == newest.session);
+        for (_, request, frame) in std::mem::take(&mut self.never) {
+            self.send_late(request, frame, wires);
+        }
         if !self.random.chance(self.profile.copies / 2) {
             return;
         }
@@ -358,12 +368,18 @@ impl Client {
             false => self.random.between(1, window),
         };
         let old = self.executed.iter().find(|(number, ..)| number.sequence.0 + age == newest.sequence.0);
-        let Some((_, request, frame)) = old.cloned() else { return };
+        if let Some((_, request, frame)) = old.cloned() {
+            raftkv::mark!("simulation: request copied when it was old");
+            self.send_late(request, frame, wires);
+        }
+    }
+
+    /// The request was answered before: the client machine waits for no reply.
+    fn send_late(&mut self, request: RequestId, frame: Vec<u8>, wires: &mut Vec<Wire>) {
         let open: Vec<ConnectionId> = self.open.iter().copied().collect();
         if !open.is_empty() {
             let to = self.random.pick(&open);
             self.tally.copies += 1;
-            raftkv::mark!("simulation: request copied when it was old");
             self.send(to, request, frame, wires);
         }
     }
@@ -501,6 +517,11 @@ impl Client {
             }
             Fate::Never => {
                 self.counters.settled(&owed.action);
+                if self.profile.copies > 0 {
+                    let again = Operation::new(Ask::Keys(owed.action.clone()), owed.floor, Kind::Repeatable);
+                    let request = reply.header.request;
+                    self.never.push((owed.number, request, again.encode(request, Some(owed.number), 1_000)));
+                }
                 oracle.recorder.not_executed(owed.recorded);
                 oracle.never(&owed.action);
             }
