@@ -315,11 +315,11 @@ impl Client {
     /// What may be executed each time it is sent, is as many operations.
     fn attempt(&mut self, operation: &mut Operation, number: Option<Number>, oracle: &mut Oracle) {
         let again = std::mem::replace(&mut operation.sent, true);
-        operation.renumbered |= operation.number.is_some() && operation.number != number;
-        let counts_twice = operation.number.is_some() && operation.number != number && operation.copied;
+        let renumbered = operation.number.is_some() && operation.number != number;
+        operation.renumbered |= renumbered;
         operation.number = number;
         let (Some(recorded), Some(write)) = (operation.recorded, operation.write()) else { return };
-        if (again && operation.kind == Kind::Repeatable) || counts_twice {
+        if (again && operation.kind == Kind::Repeatable) || (renumbered && operation.copied) {
             oracle.recorder.asked_again(recorded);
             self.counters.unknown(write);
         }
