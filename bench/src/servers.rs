@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use client::{Client, Settings};
-use protocol::reply::TakenSnapshot;
+use client::{Cause, Client, Settings};
+use protocol::reply::{Status, TakenSnapshot};
 
 use crate::child::{tied_to_this_process, Children, Signal};
 use crate::random::Random;
@@ -17,6 +17,8 @@ use crate::random::Random;
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How long it may refuse to take a snapshot: ten million keys take two minutes.
 const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(600);
+/// Before it is asked again.
+const SNAPSHOT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A cluster; its processes are killed when it is dropped, its files stay.
 pub struct Servers {
@@ -92,12 +94,15 @@ impl Servers {
         Ok(start.elapsed())
     }
 
-    /// Lets the leader take a snapshot, however long that takes: a request that waits behind another snapshot passes its deadline.
+    /// Lets the leader take a snapshot, however long that takes: a request that waits behind another snapshot passes its deadline,
+    /// or is told to come again.
     pub(crate) fn take_snapshot(&self) -> io::Result<TakenSnapshot> {
         let (mut client, start) = (self.client()?, Instant::now());
         loop {
             match client.take_snapshot(None) {
-                Err(_) if start.elapsed() < SNAPSHOT_PATIENCE => std::thread::sleep(Duration::from_millis(100)),
+                Err(error) if may_come_again(&error) && start.elapsed() < SNAPSHOT_PATIENCE => {
+                    std::thread::sleep(SNAPSHOT_PAUSE);
+                }
                 taken => return taken.map_err(|error| io::Error::other(error.to_string())),
             }
         }
@@ -126,6 +131,12 @@ impl Servers {
             .map(|_| ())
             .map_err(|error| io::Error::other(format!("the servers do not serve: {error}")))
     }
+}
+
+/// Whether a node is there that has not done it yet; anything else will not get better.
+fn may_come_again(error: &client::Error) -> bool {
+    matches!(error.status, Status::NotExecuted | Status::Unknown)
+        && matches!(error.cause, Cause::Answered | Cause::Deadline)
 }
 
 /// Makes a directory, or empties it.
