@@ -108,7 +108,10 @@ fn replication_to_nodes_that_crash() {
     let narrow = Bounds { term: 1, index: 2, writes: 2, left: Left { crashes: ANY, ..QUIET } };
     let heartbeat = Bounds { left: Left { heartbeats: 1, ..QUIET }, ..narrow };
     let longer = Bounds { index: 3, left: QUIET, ..narrow };
-    let explored = holds("led", led, narrow, &[heartbeat, longer]);
+    let lost = Bounds { left: Left { reconnects: 2, ..QUIET }, ..narrow };
+    let longer_crash = Bounds { left: Left { crashes: 1, ..QUIET }, ..longer };
+    let heartbeat_crash = Bounds { left: Left { crashes: 1, heartbeats: 1, ..QUIET }, ..narrow };
+    let explored = holds("led", led, narrow, &[heartbeat, longer, lost, heartbeat_crash, longer_crash]);
     assert!(explored.commits > 0, "something is committed");
 }
 
