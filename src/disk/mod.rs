@@ -161,7 +161,7 @@ impl Disk {
     pub fn open_to_read(&self, path: &Path) -> io::Result<File> {
         let inner = match &self.inner {
             Inner::Real => FileInner::Real(std::fs::File::open(path)?),
-            Inner::Virtual(disk) => FileInner::Virtual(disk.open(path)?),
+            Inner::Virtual(disk) => FileInner::Virtual(disk.open_to_read(path)?),
         };
         Ok(File { inner, counts: self.counts.clone() })
     }

@@ -59,6 +59,7 @@ struct State {
     /// The file in which a page went astray, until somebody asks.
     astray: Option<u64>,
     free_space: Option<u64>,
+    read_only: bool,
     inodes: BTreeMap<u64, Inode>,
     next_inode: u64,
     /// What a process sees.
@@ -128,6 +129,12 @@ impl VirtualDisk {
     /// From now on files can grow by at most this many bytes in total; `None` = without limit.
     pub fn set_free_space(&self, bytes: Option<u64>) {
         self.lock().free_space = bytes;
+    }
+
+    /// From now on every change fails with EROFS, and so does a sync that has something to write: what a file system does
+    /// once it cannot trust its disk. Reads go on.
+    pub fn set_read_only(&self, read_only: bool) {
+        self.lock().read_only = read_only;
     }
 
     /// All files with their lengths, as a process sees them.
@@ -202,7 +209,7 @@ impl VirtualDisk {
 
     pub(super) fn create(&self, path: &Path) -> io::Result<Handle> {
         let mut state = self.lock();
-        state.operation()?;
+        state.change()?;
         if state.names.contains_key(path) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
@@ -215,6 +222,11 @@ impl VirtualDisk {
     }
 
     pub(super) fn open(&self, path: &Path) -> io::Result<Handle> {
+        self.lock().writable()?;
+        self.open_to_read(path)
+    }
+
+    pub(super) fn open_to_read(&self, path: &Path) -> io::Result<Handle> {
         let state = self.lock();
         state.powered()?;
         let inode = *state.names.get(path).ok_or(io::ErrorKind::NotFound)?;
@@ -228,7 +240,7 @@ impl VirtualDisk {
 
     pub(super) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.lock();
-        state.operation()?;
+        state.change()?;
         let inode = state.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
         state.names.insert(to.to_owned(), inode);
         state.name_changes.push(NameChange::Rename { from: from.to_owned(), to: to.to_owned(), inode });
@@ -237,7 +249,7 @@ impl VirtualDisk {
 
     pub(super) fn unlink(&self, path: &Path) -> io::Result<()> {
         let mut state = self.lock();
-        state.operation()?;
+        state.change()?;
         state.names.remove(path).ok_or(io::ErrorKind::NotFound)?;
         state.name_changes.push(NameChange::Unlink { path: path.to_owned() });
         Ok(())
@@ -290,7 +302,7 @@ impl Handle {
 
     pub(super) fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let mut state = self.disk.lock();
-        state.operation()?;
+        state.change()?;
         if count_down(&mut state.fail_write) {
             return Err(io::Error::from_raw_os_error(libc::EIO));
         }
@@ -321,8 +333,12 @@ impl Handle {
         let mut state = self.disk.lock();
         state.operation()?;
         let failed = state.count_down_sync();
+        let writable = state.writable();
         let State { inodes, generation, misdirect, astray, .. } = &mut *state;
         let inode = self.find(inodes, *generation)?;
+        if !inode.dirty.is_empty() {
+            writable?;
+        }
         if failed.is_err() {
             let unwritten = std::mem::take(&mut inode.dirty);
             inode.stale.extend(unwritten); // as Linux does: the pages are called clean although they were not written
@@ -396,6 +412,19 @@ impl State {
         self.powered()?;
         self.operations += 1;
         Ok(())
+    }
+
+    fn writable(&self) -> io::Result<()> {
+        if self.read_only {
+            return Err(io::Error::from_raw_os_error(libc::EROFS));
+        }
+        Ok(())
+    }
+
+    /// An operation that changes a file or a name.
+    fn change(&mut self) -> io::Result<()> {
+        self.operation()?;
+        self.writable()
     }
 
     fn count_down_sync(&mut self) -> io::Result<()> {

@@ -266,6 +266,32 @@ fn no_space_abandons_the_snapshot_cleanly() {
     assert_eq!(rig.take(&mut snapshots).expect("it fits").keys, 700);
 }
 
+/// T-104: a file system that turns read-only before a snapshot, or in the middle of one: an error, the one before stays the
+/// newest, and what could not be removed is removed by a start.
+#[test]
+fn t104_a_read_only_file_system_takes_no_snapshot() {
+    let mut rig = Rig::new();
+    rig.fill(700, 100);
+    let mut snapshots = rig.open().expect("an empty directory");
+    let whole = rig.take(&mut snapshots).expect("the disk works");
+    rig.fill(700, 100);
+    rig.disk.set_read_only(true);
+    let view = rig.store.open_snapshot_view(7, false).expect("there is a place");
+    let error = Taking::begin(&snapshots, TAKER, rig.contents(), view).expect_err("no file can be made");
+    assert!(matches!(error, SnapshotError::Io { operation: "create", .. }), "{error}");
+    close(&mut rig, view);
+    rig.disk.set_read_only(false);
+    let mut taking = rig.begin(&snapshots).expect("the disk works");
+    rig.disk.set_read_only(true);
+    let error = taking.step(&mut snapshots, &mut rig.reader).expect_err("nothing can be written");
+    assert!(matches!(error, SnapshotError::Io { .. }), "{error}");
+    drop(taking);
+    assert_eq!((names(&rig.disk).len(), snapshots.newest()), (2, Some(whole)));
+    rig.disk.set_read_only(false);
+    let snapshots = rig.open().expect("a start");
+    assert_eq!((names(&rig.disk).len(), snapshots.newest()), (1, Some(whole)));
+}
+
 /// C-6: a sync that failed is not retried on the same file.
 #[test]
 fn a_failed_sync_or_write_gives_the_file_up() {

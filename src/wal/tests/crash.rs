@@ -230,6 +230,30 @@ fn t99_no_space() {
     rig.open().unwrap();
 }
 
+/// T-104: a file system that turns read-only, as after an error of its journal: the log ends with 74 (D-3), a start on it
+/// too, and is not mistaken about what it found; with a file system that takes writes again all is there.
+#[test]
+fn t104_a_file_system_that_turns_read_only() {
+    let mut rig = Rig::new();
+    rig.append(1, b"before");
+    rig.push(1, 1, b"never acknowledged");
+    rig.disk.set_read_only(true);
+    let error = rig.wal().commit().unwrap_err();
+    assert!(matches!(error, WalError::Io { operation: "write", .. }), "{error}");
+    assert_eq!(error.exit_code(), 74);
+    assert!(matches!(rig.wal().commit(), Err(WalError::Poisoned)), "nothing is tried again on these files");
+    for start in 0..2 {
+        let error = rig.open().unwrap_err();
+        assert!(matches!(error, WalError::Io { .. }), "start {start}: {error}");
+        assert!(error.to_string().contains("Read-only file system"), "{error}");
+    }
+    rig.disk.set_read_only(false);
+    rig.entries.truncate(1);
+    rig.reopen();
+    rig.append(1, b"after");
+    rig.reopen();
+}
+
 #[test]
 fn a_failed_write_ends_the_log() {
     let mut rig = Rig::new();
