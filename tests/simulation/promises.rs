@@ -114,6 +114,8 @@ impl World {
         if near <= self.profile.nodes as usize / 2 {
             violated("I-20: nobody leads without a quorum", id, format!("term {term}, {near} nodes heard"));
         }
+        // Who stands still cannot step down: that time is the process's, not the disk's.
+        let since = since.max(self.nodes[id as usize].paused_until);
         let writes = self.watch.writes.get(&id).filter(|began| now.since((**began).max(since)) > patience);
         if let Some(began) = writes {
             violated("C-13: nobody leads on a hung disk", id, format!("term {term}, it has hung since {began:?}"));
