@@ -27,7 +27,8 @@ pub(super) struct Progress {
     pub(super) heard: Time,
     /// When it last got on: acknowledged something new, or took bytes of a snapshot.
     pub(super) advanced: Time,
-    /// Identity and chain of the last entry that was sent, so that the next one's previous chain is known.
+    /// Identity and chain of the entry that was sent last, or that is known to come before the next: its chain is needed with
+    /// that.
     pub(super) sent: Option<(EntryId, Chain)>,
     /// Old entries for it, read from the log.
     pub(super) fetched: VecDeque<Entry>,

@@ -179,6 +179,8 @@ impl Raft {
             append.entries = self.entries_for(progress);
             if append.entries.is_empty() {
                 self.give_back(append.entries);
+                // What was fetched to learn the chain is replaced by what is fetched now.
+                progress.sent = Some((previous, previous_chain));
                 self.fetch(progress, progress.next, Some(previous_chain));
                 return None;
             }

@@ -422,6 +422,36 @@ fn c09_a_read_that_no_longer_fits_is_not_sent() {
     assert!(sent > 0);
 }
 
+static HALF: [u8; 1_100_000] = [7; 1_100_000];
+
+/// The place where a follower's log agrees lies between two entries that no single read brings together: the chain of the
+/// first must not be forgotten while the second is read, or the follower waits for ever.
+#[test]
+fn c09_a_chain_is_kept_while_the_entry_behind_it_is_read() {
+    let mut log = Image::default();
+    for _ in 0..4 {
+        log.entries.push(entry_after(log.last(), log.chain(), Term(1), &HALF));
+    }
+    log.hard_state.term = Term(1);
+    let mut net = Net::lone_leader(3, log, |settings| settings.tail_bytes_max = 0);
+    net.say(1, 0, 2, reply(1, 5));
+    net.settle();
+    assert_eq!(net.commit(0), 5, "everything is durable, applied and out of memory");
+    net.mail.clear();
+    net.say(2, 0, 2, rejection(1, 4, id(1, 2)));
+    net.run(HB.times(5));
+    let mail = net.mail(2);
+    let mut asked = mail.iter().filter_map(|envelope| match &envelope.message {
+        Message::AppendEntries(append) if !append.heartbeat => Some(append.previous.index),
+        _ => None,
+    });
+    assert_eq!(asked.next(), Some(Index(2)), "a question about entry 2");
+    assert!(asked.all(|previous| previous == Index(2)));
+    net.say(2, 0, 2, reply(1, 2));
+    net.run(HB.times(2));
+    assert!(appends_to(&net, 2).contains(&1), "entry 3 follows");
+}
+
 /// A read that was asked for in an earlier leadership may bring entries that were replaced since: it is dropped (the net
 /// checks that a leader sends its own log).
 #[test]
