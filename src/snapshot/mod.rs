@@ -36,7 +36,7 @@ pub use error::SnapshotError;
 pub use inspect::{inspect, show, verify, Report};
 pub use loading::Loading;
 pub use receiving::{Offer, Receiving};
-pub use serving::{Beginnings, Serving};
+pub use serving::{Checked, Doubts, Serving};
 pub use taking::{Taker, Taking};
 
 /// What a step led to.

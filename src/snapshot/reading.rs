@@ -35,6 +35,11 @@ impl Reading {
         self.bytes
     }
 
+    /// Bytes that were read.
+    pub(super) fn offset(&self) -> u64 {
+        self.decoder.offset()
+    }
+
     /// Reads one piece. To be called until it is the end.
     pub(super) fn next(&mut self) -> Result<Piece<'_>, SnapshotError> {
         let (offset, wants) = (self.decoder.offset(), self.decoder.wants());

@@ -9,7 +9,7 @@ use raftkv::kv::{Reader, Retired};
 use raftkv::limits;
 use raftkv::replica::{FetchSnapshot, Input, NotTaken, SnapshotFile, TakeSnapshot};
 use raftkv::snapshot::{
-    Beginnings, Loading, Offer, Progress, Receiving, Serving, SnapshotError, Snapshots, Summary, Taker, Taking,
+    Checked, Doubts, Loading, Offer, Progress, Receiving, Serving, SnapshotError, Snapshots, Summary, Taker, Taking,
 };
 
 use crate::io_loop::FRAME_BYTES_MAX;
@@ -27,7 +27,7 @@ pub struct Bulk {
     fetches: u64,
     retired: Vec<Retired>,
     serving: BTreeMap<Index, Serving>,
-    beginnings: Beginnings,
+    doubts: Doubts,
     /// The event of the next step is in the queue.
     pub is_due: bool,
 }
@@ -69,7 +69,7 @@ impl Bulk {
             fetches: 0,
             retired: Vec::new(),
             serving: BTreeMap::new(),
-            beginnings: Beginnings::default(),
+            doubts: Doubts::default(),
             is_due: false,
         }
     }
@@ -98,13 +98,14 @@ impl Bulk {
         let fetches = self.fetching.as_ref().is_some_and(|fetching| {
             matches!(fetching.stage, Stage::Resuming(_) | Stage::Loading(..)) // the others wait for frames
         });
-        self.taking.is_some() || fetches || !self.retired.is_empty()
+        self.taking.is_some() || fetches || self.doubts.is_checking() || !self.retired.is_empty()
     }
 
     /// One step of everything that is under way.
     pub fn step(&mut self, out: &mut Vec<Outcome>) {
         self.step_taking(out);
         self.step_fetching(out);
+        self.step_doubts(out);
         let freed = std::mem::take(&mut self.retired).into_iter().filter_map(|retired| retired.try_free().err());
         self.retired = freed.collect();
     }
@@ -124,11 +125,8 @@ impl Bulk {
         match Transfer::decode(&frame).expect("nodes understand each other") {
             Transfer::Fetch(asked) => {
                 let last = asked.last.index;
-                if asked.offset == 0 && asked.bytes_max > 0 && self.beginnings.note(NodeId(from), last) {
-                    raftkv::mark!("simulation: served snapshot found damaged");
-                    self.snapshots.doubt(last);
-                    let why = "it was begun again and again".to_owned();
-                    out.push(Outcome::Input(Input::SnapshotDamaged { last, why }));
+                if asked.offset == 0 && asked.bytes_max > 0 {
+                    self.doubts.begun(&self.snapshots, NodeId(from), last);
                 }
                 let frame = self.serve(asked).unwrap_or_else(|text| gone(&text));
                 out.push(Outcome::Frame { to: from, fetch, frame });
@@ -153,6 +151,20 @@ impl Bulk {
         };
         self.taking = None;
         out.push(end);
+    }
+
+    fn step_doubts(&mut self, out: &mut Vec<Outcome>) {
+        match self.doubts.step() {
+            (_, Some(Checked { last, result: Err(error), .. })) => {
+                raftkv::mark!("simulation: served snapshot found damaged");
+                self.snapshots.doubt(last);
+                out.push(Outcome::Input(Input::SnapshotDamaged { last, why: error.to_string() }));
+            }
+            (_, Some(Checked { result: Ok(()), .. })) => {
+                raftkv::mark!("simulation: doubted snapshot is good");
+            }
+            (_, None) => {}
+        }
     }
 
     fn step_fetching(&mut self, out: &mut Vec<Outcome>) {

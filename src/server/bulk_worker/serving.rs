@@ -14,7 +14,7 @@ use crate::limits;
 use crate::metrics::{Counter, Recorder};
 use crate::net::peer::{PeerConnection, Turn};
 use crate::server::peers::Fetcher;
-use crate::snapshot::{self, Beginnings, Snapshots};
+use crate::snapshot::{self, Checked, Doubts, Snapshots};
 use crate::time::{Span, Time};
 
 /// Readiness of connection `key` is `Token(key + FIRST)`; the lower ones are the waker's and the fetching connection's.
@@ -26,7 +26,7 @@ pub(crate) struct Serving {
     connections: Slab<Connection>,
     /// Of all connections together.
     rate: Rate,
-    beginnings: Beginnings,
+    doubts: Doubts,
 }
 
 struct Connection {
@@ -47,12 +47,7 @@ struct Connection {
 impl Serving {
     /// Sends at most so many bytes a second.
     pub(crate) fn new(registry: Registry, bytes_per_second: u64) -> Serving {
-        Serving {
-            registry,
-            connections: Slab::new(),
-            rate: Rate::new(bytes_per_second),
-            beginnings: Beginnings::default(),
-        }
+        Serving { registry, connections: Slab::new(), rate: Rate::new(bytes_per_second), doubts: Doubts::default() }
     }
 
     /// A member that was admitted wants a snapshot.
@@ -102,7 +97,7 @@ impl Serving {
         for key in keys {
             let connection = &mut self.connections[key];
             let peer = connection.peer;
-            match connection.turn(now, snapshots, (&mut self.rate, &mut self.beginnings), recorder, done) {
+            match connection.turn(now, snapshots, (&mut self.rate, &mut self.doubts), recorder, done) {
                 Ok(wanted) => next = next.min(wanted),
                 Err(why) => {
                     info!("node {peer} fetches no snapshot from here any more: {why}");
@@ -110,12 +105,34 @@ impl Serving {
                 }
             }
         }
+        next = next.min(self.check(now, done));
         for told in &done[before..] {
             if let Done::Damaged(last, _) = told {
                 snapshots.doubt(*last);
             }
         }
         next
+    }
+
+    /// Reads on in a file that somebody doubts.
+    fn check(&mut self, now: Time, done: &mut Vec<Done>) -> Next {
+        if !self.doubts.is_checking() {
+            return Next::IDLE;
+        }
+        if now >= self.rate.due() {
+            let (bytes, end) = self.doubts.step();
+            self.rate.spend(now, bytes);
+            match end {
+                Some(Checked { member, last, result: Ok(()) }) => warn!(
+                    "node {member} began to fetch the snapshot at index {last} {} times; the file here is good: \
+                     is that node's disk full, or failing?",
+                    limits::SNAPSHOT_BEGUN_MAX
+                ),
+                Some(Checked { last, result: Err(error), .. }) => done.push(Done::Damaged(last, error.to_string())),
+                None => {}
+            }
+        }
+        Next::At(self.rate.due())
     }
 
     fn close(&mut self, key: usize) {
@@ -132,7 +149,7 @@ impl Connection {
         &mut self,
         now: Time,
         snapshots: &Snapshots,
-        (rate, beginnings): (&mut Rate, &mut Beginnings),
+        (rate, doubts): (&mut Rate, &mut Doubts),
         recorder: &mut Recorder,
         done: &mut Vec<Done>,
     ) -> Result<Next, String> {
@@ -154,9 +171,8 @@ impl Connection {
         }
         let Some(fetch) = self.next_fetch()? else { return Ok(Next::At(self.deadline)) };
         self.deadline = now + Span::millis(limits::SNAPSHOT_IDLE_MS);
-        if fetch.offset == 0 && fetch.bytes_max > 0 && beginnings.note(self.peer, fetch.last.index) {
-            let why = format!("node {} began to fetch it {} times", self.peer, limits::SNAPSHOT_BEGUN_MAX);
-            done.push(Done::Damaged(fetch.last.index, why));
+        if fetch.offset == 0 && fetch.bytes_max > 0 {
+            doubts.begun(snapshots, self.peer, fetch.last.index);
         }
         let bytes = self.answer(&fetch, snapshots, done);
         rate.spend(now, bytes);
