@@ -4,6 +4,9 @@
 pub const KEY_BYTES_MAX: usize = 4 * 1024;
 /// Longest value, in bytes: one value must fit one frame and one pool buffer, and must not hold a heartbeat up.
 pub const VALUE_BYTES_MAX: usize = 1024 * 1024;
+/// Longest value that is read as a number, in bytes: all of 64 bits and some zeroes in front. A batch of 128 increments must
+/// not make every node read 128 MiB while it applies one entry.
+pub const NUMBER_BYTES_MAX: usize = 32;
 /// Commands up to this size are copied into an arena, so that a small command does not pin a read buffer (C-27).
 pub const COPIED_COMMAND_BYTES_MAX: usize = 4 * 1024;
 
@@ -225,6 +228,8 @@ pub const SNAPSHOT_LOG_BYTES_MIN: u64 = 64 << 20;
 pub const SNAPSHOT_STATE_PERCENT: u64 = 100;
 /// Pause after a snapshot found all its views taken, in milliseconds.
 pub const SNAPSHOT_VIEW_RETRY_MS: u64 = 100;
+/// Clients that wait for a snapshot; more are refused. Each holds a credit meanwhile, which other requests need.
+pub const SNAPSHOT_ASKERS_MAX: usize = 64;
 /// Pause after a snapshot could not be written, in milliseconds.
 pub const SNAPSHOT_RETAKE_MS: u64 = 10_000;
 /// How long a leader keeps entries for a follower that acknowledges nothing new and takes no bytes of a snapshot, in
@@ -242,6 +247,8 @@ pub const SNAPSHOT_RETRY_MS_MAX: u64 = 2_000;
 /// Bytes of commands in one batch from an io thread to the raft thread; beyond, writes wait in their sockets. With the
 /// raft thread's own bound this keeps what is decoded and not in the log at three batches per io thread.
 pub const IO_BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Requests in such a batch that hold no credit (the pages and the end of a view); beyond, they wait in their sockets, too.
+pub const IO_BATCH_UNCREDITED_MAX: usize = 4 * 1024;
 
 // --- raft thread and wal thread (server) ---
 

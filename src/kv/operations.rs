@@ -113,8 +113,11 @@ fn decide<'a>(operation: &Operation<'a>, found: Option<Found<'_>>) -> Result<(Ou
     }
 }
 
-/// A sign, if any, and decimal digits.
+/// A sign, if any, and decimal digits. Every node looks at the value while it applies, so one of a megabyte of zeroes is none.
 fn number(value: &[u8]) -> Result<i64, Refusal> {
+    if value.len() > limits::NUMBER_BYTES_MAX {
+        return Err(Refusal::NotANumber);
+    }
     std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()).ok_or(Refusal::NotANumber)
 }
 
@@ -178,5 +181,11 @@ mod tests {
             assert_eq!(number(value), Err(Refusal::NotANumber), "{value:?}");
         }
         assert_eq!((number(b"+7"), number(b"007")), (Ok(7), Ok(7)));
+        let zeroes = [b'0'; limits::NUMBER_BYTES_MAX + 1];
+        assert_eq!(
+            (number(&zeroes[1..]), number(&zeroes)),
+            (Ok(0), Err(Refusal::NotANumber)),
+            "so long, and no longer"
+        );
     }
 }
