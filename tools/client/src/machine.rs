@@ -353,7 +353,12 @@ impl Machine {
                 self.refused(operation, now);
             }
             // This attempt was not executed; an earlier one may have been (C-24).
-            Status::Redirect | Status::NotExecuted if operation.uncertain => self.fail(operation),
+            // Nor does it help to know that this node does not take it (its limits, its version), or could not.
+            Status::Redirect | Status::NotExecuted | Status::BadRequest | Status::TooLarge | Status::Internal
+                if operation.uncertain =>
+            {
+                self.fail(operation);
+            }
             _ => self.answered(now, operation, connection.endpoint, answer),
         }
     }

@@ -242,6 +242,20 @@ fn c24_a_refused_attempt_does_not_make_an_uncertain_write_certain_but_never_does
     let end = failure(&rig.reply(again, Status::NotExecuted, Reason::Deadline));
     assert_eq!((end.status, end.effect), (Status::Unknown, Effect::Unknown));
 
+    // Another node may have smaller limits or an older version: it says so before anybody looks at the session.
+    for (status, reason) in [
+        (Status::TooLarge, Reason::ValueTooLarge),
+        (Status::BadRequest, Reason::UnknownKind),
+        (Status::Internal, Reason::None),
+    ] {
+        let (mut rig, sent) = Rig::open();
+        let again = one(&rig.reconnect(sent.request));
+        let end = failure(&rig.reply(again, status, reason));
+        assert_eq!((end.status, end.effect, end.reason), (Status::Unknown, Effect::Unknown, reason));
+        let (mut rig, sent) = Rig::open();
+        assert!(answered(&rig.reply(sent, status, reason)), "the only attempt: certain");
+    }
+
     let (mut rig, sent) = Rig::open();
     let again = one(&rig.reconnect(sent.request));
     assert!(answered(&rig.reply(again, Status::NotExecuted, Reason::Never)), "somebody asked, and it never was");
