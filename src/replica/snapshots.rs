@@ -73,6 +73,10 @@ impl Snapshots {
         self.not_before.map_or(next, |not_before| next.min(not_before))
     }
 
+    fn askers(&self) -> usize {
+        self.asked.len() + self.taking.as_ref().map_or(0, |taking| taking.askers.len())
+    }
+
     fn take_askers(&mut self, due: impl Fn(&Asker) -> bool) -> Vec<Asker> {
         let mut askers: Vec<Asker> = self.asked.extract_if(.., |asker| due(asker)).collect();
         if let Some(taking) = &mut self.taking {
@@ -94,6 +98,9 @@ impl Replica {
     pub(super) fn snapshot_asked(&mut self, reply_to: ReplyTo, deadline: Time) {
         match self.phase {
             Phase::Forming => self.answer_asker(reply_to, Err(Reason::Forming)),
+            Phase::Member(_) if self.snapshots.askers() >= limits::SNAPSHOT_ASKERS_MAX => {
+                self.answer_asker(reply_to, Err(Reason::Overload));
+            }
             Phase::Member(_) => self.snapshots.asked.push(Asker { reply_to, deadline }),
         }
     }

@@ -145,6 +145,27 @@ fn who_asks_for_a_snapshot_waits_for_one_of_everything_before() {
     assert_eq!(rig.take_done(), [answer(52, Ok(file(second.contents.position)))], "nothing is new since");
 }
 
+/// Each holds a credit for as long as a snapshot takes: they must not hold all of them.
+#[test]
+fn more_than_so_many_do_not_wait_for_a_snapshot() {
+    let mut rig = led_with(1, u64::MAX);
+    rig.write(0, 1, PATIENCE);
+    rig.settle();
+    rig.take_done();
+    let most = limits::SNAPSHOT_ASKERS_MAX as u64;
+    for request in 0..most {
+        rig.ask_snapshot(0, 100 + request);
+    }
+    assert_eq!(rig.take_done(), []);
+    rig.ask_snapshot(0, 50);
+    assert_eq!(rig.take_done(), [answer(50, Err(Reason::Overload))]);
+    let first = rig.only_take();
+    rig.snapshot_taken(0, Ok(file(first.contents.position)));
+    assert_eq!(rig.take_done().len() as u64, most);
+    rig.ask_snapshot(0, 51);
+    assert_eq!(rig.take_done(), [answer(51, Ok(file(first.contents.position)))], "there is room again");
+}
+
 #[test]
 fn a_snapshot_that_fails_is_said_and_one_that_takes_too_long_is_not_waited_for() {
     let mut rig = led_with(1, u64::MAX);

@@ -85,6 +85,8 @@ pub(super) struct Desk {
     pub(super) credits: u32,
     /// Bytes of the commands in the batch that is being filled.
     unsent_bytes: usize,
+    /// Requests in it that hold no credit.
+    uncredited: usize,
     /// Small commands lie here, one behind the other, for as long as Raft keeps their entries.
     commands: Arena,
     /// And here the keys of reads, until they are answered.
@@ -127,6 +129,7 @@ impl Desk {
             requests,
             credits,
             unsent_bytes: 0,
+            uncredited: 0,
             commands: Arena::default(),
             keys: Arena::default(),
             collected: Vec::new(),
@@ -141,11 +144,14 @@ impl Desk {
     }
 
     /// Whether the frame that begins here may be taken now: reads and writes need a credit, and writes wait while too
-    /// much is uncommitted (C-26). Whatever else a client says costs nothing that lasts.
+    /// much is uncommitted (C-26). What goes to the raft thread waits while the batch is full. Whatever else a client says
+    /// costs nothing that lasts.
     pub(super) fn may_take(&self, frame: &[u8]) -> bool {
         match frame.get(KIND_AT).map(|kind| Kind::from_wire(*kind)) {
             Some(Ok(Kind::Write)) => self.credits > 0 && !self.published.paused() && !self.is_full(),
-            Some(Ok(Kind::Get | Kind::Scan | Kind::SnapshotTake)) => self.credits > 0,
+            Some(Ok(Kind::Get | Kind::SnapshotTake)) => self.credits > 0,
+            Some(Ok(Kind::Scan)) => self.credits > 0 && !self.is_full(),
+            Some(Ok(Kind::CloseView)) => !self.is_full(),
             _ => true,
         }
     }
@@ -181,6 +187,7 @@ impl Desk {
                 return self.read(asked, header, want, deadline, reader);
             }
             Wire::CloseView(view) => {
+                self.uncredited += 1;
                 self.requests.batch().push(Request::CloseView { view });
                 replies::ok(asked.out, header.request);
                 return Taken::Answered;
@@ -204,9 +211,9 @@ impl Desk {
         Taken::Waits
     }
 
-    /// The batch holds as many bytes of commands as one may: the raft thread is to take it first.
+    /// The batch holds as much as one may: the raft thread is to take it first.
     fn is_full(&self) -> bool {
-        self.unsent_bytes >= limits::IO_BATCH_BYTES_MAX
+        self.unsent_bytes >= limits::IO_BATCH_BYTES_MAX || self.uncredited >= limits::IO_BATCH_UNCREDITED_MAX
     }
 
     /// Asks for one permission for all reads of this iteration, and sends what is collected. True: the batch was full and
@@ -226,7 +233,7 @@ impl Desk {
             self.requests.batch().note_turn(now);
         }
         if self.requests.flush() != Flush::Busy {
-            self.unsent_bytes = 0;
+            (self.unsent_bytes, self.uncredited) = (0, 0);
         }
         was_full && !self.is_full()
     }
@@ -317,6 +324,7 @@ impl Desk {
         };
         let built = scan.build(at.range(&scan.from, scan.end()));
         let end = if built.is_last() { Request::CloseView { view } } else { Request::TouchView { view } };
+        self.uncredited += 1;
         self.requests.batch().push(end);
         replies::page(out, read.request, built.into_page(Some(view)), at.revision());
     }
