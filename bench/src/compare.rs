@@ -14,7 +14,7 @@ use crate::goals;
 use crate::load::Load;
 use crate::peers::{Peer, Running};
 use crate::report::{Report, Run};
-use crate::servers;
+use crate::scratch;
 use crate::workload::{Kind, Mix};
 
 /// Flags of the comparison.
@@ -37,7 +37,8 @@ pub(crate) struct Args {
     etcd: Option<Width>,
     #[command(flatten)]
     shape: ShapeArgs,
-    /// Directory of the servers' files; emptied before, and removed afterwards
+    /// Directory of the servers' files; one that is empty, or that a benchmark made; emptied before, and removed
+    /// afterwards
     #[arg(long, default_value = "raftkv-bench-compare", value_name = "DIR")]
     dir: PathBuf,
 }
@@ -86,7 +87,7 @@ pub(crate) fn run(args: &Args, in_json: bool, timeout: Duration) -> io::Result<V
 }
 
 fn compare(args: &Args, timeout: Duration) -> io::Result<Vec<Compared>> {
-    servers::empty(&args.dir)?;
+    scratch::claim(&args.dir)?;
     let mut peers = vec![Peer::Raftkv];
     for peer in &args.against {
         if !peers.contains(peer) {
@@ -101,7 +102,7 @@ fn compare(args: &Args, timeout: Duration) -> io::Result<Vec<Compared>> {
         compared.push(take_turns(load, &running, args.etcd, timeout)?);
     }
     drop(running);
-    std::fs::remove_dir_all(&args.dir)?;
+    scratch::remove(&args.dir)?;
     Ok(compared)
 }
 

@@ -18,7 +18,7 @@ use crate::load::Load;
 use crate::machine;
 use crate::peers::cluster::{Cluster, NODES};
 use crate::peers::Peer;
-use crate::servers;
+use crate::scratch;
 use crate::workload::{Fresh, Generator, Kind, Mix};
 
 /// Flags of the measurement.
@@ -39,7 +39,8 @@ pub(crate) struct Args {
     /// Keys of 16 B with values of 256 B that are there before
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..), value_name = "N")]
     keys: u64,
-    /// Directory of the servers' files; emptied before, and removed afterwards
+    /// Directory of the servers' files; one that is empty, or that a benchmark made; emptied before, and removed
+    /// afterwards
     #[arg(long, default_value = "raftkv-bench-failover", value_name = "DIR")]
     dir: PathBuf,
 }
@@ -72,13 +73,13 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 /// Brings all about, prints, stops all.
 pub(crate) fn run(args: &Args, in_json: bool, timeout: Duration) -> io::Result<()> {
     let versions = args.peers.iter().map(|peer| peer.version()).collect::<io::Result<Vec<String>>>()?;
-    servers::empty(&args.dir)?;
+    scratch::claim(&args.dir)?;
     let events = if args.only.is_empty() { Event::value_variants() } else { &args.only };
     let mut all = Vec::new();
     for event in events {
         all.push(take_turns(*event, args, timeout)?);
     }
-    std::fs::remove_dir_all(&args.dir)?;
+    scratch::remove(&args.dir)?;
     if in_json {
         println!("{}", as_json(&all, &versions));
     } else {

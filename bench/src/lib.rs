@@ -28,6 +28,7 @@ mod progress;
 mod random;
 mod report;
 pub mod restart;
+mod scratch;
 mod servers;
 mod skeleton;
 pub mod snapshot;

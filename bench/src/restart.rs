@@ -19,7 +19,7 @@ pub struct Args {
     /// How often the server is killed and started
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
     rounds: u32,
-    /// Directory of the server's files; emptied before
+    /// Directory of the server's files; one that is empty, or that a benchmark made; emptied before
     #[arg(long, default_value = "raftkv-bench-restart", value_name = "DIR")]
     dir: PathBuf,
 }

@@ -12,6 +12,7 @@ use protocol::reply::{Status, TakenSnapshot};
 
 use crate::child::{tied_to_this_process, Children, Signal};
 use crate::random::Random;
+use crate::scratch;
 
 /// How long a cluster may take to serve.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -38,9 +39,9 @@ impl Servers {
         Ok(servers)
     }
 
-    /// Empties `dir` and finds addresses; nothing runs yet.
+    /// Claims `dir` and finds addresses; nothing runs yet.
     pub(crate) fn prepare(dir: &Path, nodes: u32, flags: &[&str]) -> io::Result<Servers> {
-        empty(dir)?;
+        scratch::claim(dir)?;
         let free: Vec<String> = free_addresses(2 * nodes as usize)?.iter().map(SocketAddr::to_string).collect();
         let addresses = free.chunks(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect();
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
@@ -137,14 +138,6 @@ impl Servers {
 fn may_come_again(error: &client::Error) -> bool {
     matches!(error.status, Status::NotExecuted | Status::Unknown)
         && matches!(error.cause, Cause::Answered | Cause::Deadline)
-}
-
-/// Makes a directory, or empties it.
-pub(crate) fn empty(dir: &Path) -> io::Result<()> {
-    match std::fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => std::fs::create_dir_all(dir),
-    }
 }
 
 /// Ports lie below those that the system gives to outgoing connections (from 32768): a client's connection could otherwise hold

@@ -31,7 +31,7 @@ pub struct Args {
     /// Part of the peak at which is written, in percent
     #[arg(long, default_value_t = 30.0, value_name = "PERCENT")]
     load: f64,
-    /// Directory of the servers' files; emptied before
+    /// Directory of the servers' files; one that is empty, or that a benchmark made; emptied before
     #[arg(long, default_value = "raftkv-bench-snapshot", value_name = "DIR")]
     dir: PathBuf,
 }

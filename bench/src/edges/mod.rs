@@ -18,6 +18,7 @@ use crate::dialect::Raftkv;
 use crate::load::{fill, leader_first, measure, raise_file_limit, resolve, Load, Target};
 use crate::process::resident;
 use crate::report::Report;
+use crate::scratch;
 use crate::servers::Servers;
 use crate::workload::Mix;
 use found::{as_json, as_text, Found};
@@ -52,7 +53,8 @@ pub(crate) struct Args {
     /// How often to measure each load; the report shows medians
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000), value_name = "N")]
     repeats: u32,
-    /// Directory of the servers' files; emptied before, and removed afterwards
+    /// Directory of the servers' files; one that is empty, or that a benchmark made; emptied before, and removed
+    /// afterwards
     #[arg(long, default_value = "raftkv-bench-edges", value_name = "DIR")]
     dir: PathBuf,
 }
@@ -106,7 +108,7 @@ pub(crate) fn run(args: &Args, in_json: bool, timeout: Duration) -> io::Result<(
         })?;
         all.push(found);
     }
-    std::fs::remove_dir_all(&args.dir)?;
+    scratch::remove(&args.dir)?;
     if in_json {
         println!("{}", as_json(&all));
     } else {

@@ -17,7 +17,8 @@ use crate::load::{fill, resolve, Load, Target};
 use crate::measured::Measured;
 use crate::probe::first_write;
 use crate::process::Watched;
-use crate::servers::{empty, Servers};
+use crate::scratch;
+use crate::servers::Servers;
 use crate::workload::Generator;
 
 /// Nodes of a cluster.
@@ -48,7 +49,7 @@ impl Cluster {
     /// Finds addresses and empties the directory; nothing runs yet.
     pub(crate) fn prepare(peer: Peer, dir: &Path) -> io::Result<Cluster> {
         let dir = dir.join(peer.name());
-        empty(&dir)?;
+        scratch::claim(&dir)?;
         match peer {
             Peer::Raftkv => Servers::prepare(&dir, NODES as u32, &[]).map(Cluster::Raftkv),
             Peer::Etcd => etcd::Nodes::prepare(&dir, NODES).map(Cluster::Etcd),
