@@ -341,6 +341,11 @@ pub const REQUEST_DEADLINE_MS_MAX: u64 = 60_000;
 pub const PAGE_BYTES_MAX: usize = 256 * 1024;
 /// Keys that one page of a scan walks over when it only counts: some milliseconds.
 pub const PAGE_COUNTED_KEYS_MAX: u64 = 16 * 1024;
+/// Keys that one page of a scan looks at, those among them that its view does not show because they are newer. A page may be empty
+/// and name the key to go on with.
+pub const PAGE_LOOKED_KEYS_MAX: u64 = 2 * PAGE_COUNTED_KEYS_MAX;
+/// Keys that an io thread looks at for scans in one iteration, and the last page's on top: some ten milliseconds. Further scans wait.
+pub const SCANNED_KEYS_PER_TURN: u64 = 64 * 1024;
 /// Block of an arena for small commands, in bytes: some hundred of them.
 pub const ARENA_BYTES: usize = 64 * 1024;
 /// Blocks that an arena knows, to fill them again: what Raft keeps of entries, what is not committed, and batches on their way,

@@ -13,7 +13,7 @@ use protocol::command::Command;
 use protocol::format::{Hello, HelloReply};
 use protocol::frame;
 use protocol::reply::{Reply, ReplyBody, Status};
-use protocol::request::{Request, RequestHeader};
+use protocol::request::{ReadMode, Request, RequestHeader, Scan, ViewId};
 use protocol::RequestId;
 use support::load::Load;
 use support::{wait_for, Cluster, Setup};
@@ -351,6 +351,46 @@ fn c26_requests_beyond_the_credits_wait_and_are_answered() {
         let (number, status, _) = summary(&read_frame(&mut stream).expect("an answer"));
         assert_eq!(status, Status::Created);
         assert!(seen.insert(number), "{number} is answered once");
+    }
+    writer.join().expect("all was sent");
+}
+
+/// What holds no credit, and scans that keep a thread busy, are bounded in one turn: the rest waits in its socket, and everything
+/// is answered in the end, to others meanwhile.
+#[test]
+fn c26_more_than_one_turn_may_do_waits_and_is_answered() {
+    const KEYS: u64 = 2_000;
+    const SCANS: u64 = 300;
+    const CLOSED: u64 = 20_000;
+    let cluster = Cluster::start("turns", 1);
+    let leader = cluster.wait_for_leader();
+    let mut stream = greeted(&cluster.ports.client(leader));
+    let mut requests = Vec::new();
+    for number in 0..KEYS {
+        let key = format!("k{number:05}");
+        requests.extend(encoded(number, &Request::Write(Command::Put { key: key.as_bytes(), value: b"v" })));
+    }
+    let count = Scan { view: None, from: b"", to: b"", limit: 0, keys_only: true, count_only: true };
+    for number in KEYS..KEYS + SCANS {
+        let header =
+            RequestHeader { request: RequestId(number), read_mode: ReadMode::Local, ..RequestHeader::default() };
+        Request::Scan(count).encode(&header, &mut requests);
+    }
+    for number in KEYS + SCANS..KEYS + SCANS + CLOSED {
+        requests.extend(encoded(number, &Request::CloseView(ViewId::default())));
+    }
+    let mut writing = stream.try_clone().expect("a second handle");
+    let writer = std::thread::spawn(move || writing.write_all(&requests).expect("the server takes everything in time"));
+    let mut other = greeted(&cluster.ports.client(leader));
+    let mut seen = std::collections::BTreeSet::new();
+    for answered in 0..KEYS + SCANS + CLOSED {
+        let (number, status, text) = summary(&read_frame(&mut stream).expect("an answer"));
+        assert!(matches!(status, Status::Ok | Status::Created), "{number}: {status:?} {text}");
+        assert!(seen.insert(number), "{number} is answered once");
+        if answered % 1_000 == 0 {
+            other.write_all(&encoded(answered, &Request::Get { key: b"k00000" })).expect("it is open");
+            read_frame(&mut other).expect("others are answered");
+        }
     }
     writer.join().expect("all was sent");
 }

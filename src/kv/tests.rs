@@ -458,3 +458,38 @@ fn bytes_per_key() {
     assert_eq!(store.keys(), keys);
     assert!((68.0..if cfg!(miri) { 88.0 } else { 75.5 }).contains(&overhead), "{overhead:.1} bytes per key");
 }
+
+/// A page of a view must not walk for ever over what was written since.
+#[test]
+fn c21_a_range_ends_after_so_many_keys_shown_or_not() {
+    let mut store = Store::new();
+    let mut reader = store.reader();
+    let write = |store: &mut Store, revision: u64, key: u64| {
+        store.apply(Index(revision), &Command::Update { key: &key.to_be_bytes(), value: b"v" });
+        store.publish(Index(revision));
+    };
+    for key in 0..5 {
+        write(&mut store, key + 1, key * 100);
+    }
+    let view = store.open_view(1).expect("the first");
+    for key in 0..60 {
+        write(&mut store, 6 + key, 200 + key % 50 + 1);
+    }
+    let pinned = reader.pin();
+    let at = pinned.at_view(view).expect("it is open");
+    let (mut from, mut pages, mut found) = (Vec::new(), 0, Vec::new());
+    loop {
+        let mut range = at.range(&from, None).at_most(10);
+        found.extend(range.by_ref().map(|item| item.key.to_vec()));
+        pages += 1;
+        assert!(range.looked() <= 10);
+        let Some(rest) = range.rest() else { break };
+        assert_eq!(range.looked(), 10, "it goes on as long as it may");
+        from = rest.to_vec();
+    }
+    let keys: Vec<Vec<u8>> = (0..5u64).map(|key| (key * 100).to_be_bytes().to_vec()).collect();
+    assert_eq!((found, pages), (keys, 6), "5 keys and 50 that the view does not show");
+    let end = 250u64.to_be_bytes();
+    let mut range = at.range(&200u64.to_be_bytes(), Some(&end)).at_most(50);
+    assert_eq!((range.by_ref().count(), range.rest()), (1, None), "what is behind the end is no rest");
+}

@@ -61,7 +61,13 @@ impl<'a> State<'a> {
     }
 
     fn range(self, from: &[u8], to: Option<&'a [u8]>) -> Range<'a> {
-        Range { next: self.list.seek(self.head, from, |_, _| {}), to, revision: self.revision }
+        Range {
+            next: self.list.seek(self.head, from, |_, _| {}),
+            to,
+            revision: self.revision,
+            looked: 0,
+            most: u64::MAX,
+        }
     }
 }
 
@@ -138,6 +144,27 @@ pub struct Range<'a> {
     next: Option<NodeRef<'a>>,
     to: Option<&'a [u8]>,
     revision: u64,
+    /// Nodes that were looked at, those that have no version at the revision among them.
+    looked: u64,
+    /// How many may be.
+    most: u64,
+}
+
+impl<'a> Range<'a> {
+    /// Ends when so many nodes were looked at, those that came after the revision among them; [`Range::rest`] says where.
+    pub fn at_most(self, nodes: u64) -> Range<'a> {
+        Range { most: nodes, ..self }
+    }
+
+    /// How many nodes were looked at.
+    pub fn looked(&self) -> u64 {
+        self.looked
+    }
+
+    /// Once it has ended: the first key that was not looked at, because enough were.
+    pub fn rest(&self) -> Option<&'a [u8]> {
+        self.next.map(NodeRef::key).filter(|key| self.to.is_none_or(|to| *key < to))
+    }
 }
 
 impl<'a> Iterator for Range<'a> {
@@ -145,12 +172,13 @@ impl<'a> Iterator for Range<'a> {
 
     fn next(&mut self) -> Option<Item<'a>> {
         loop {
-            let node = self.next?;
+            let node = self.next.filter(|_| self.looked < self.most)?;
             let key = node.key();
             if self.to.is_some_and(|to| key >= to) {
                 self.next = None;
                 return None;
             }
+            self.looked += 1;
             self.next = node.next(0);
             if let Some(version) = node.at(self.revision) {
                 return Some(Item { key, versioned: version.versioned() });

@@ -13,8 +13,8 @@ use protocol::request::{Incoming, LogLevel, ReadMode, Request as Wire, RequestHe
 use protocol::{Index, Kind, RequestId};
 
 use super::replies;
-use super::scan::Wanted;
-use crate::kv::{Pinned, Reader};
+use super::scan::{Built, Wanted};
+use crate::kv::{Pinned, Range, Reader};
 use crate::limits;
 use crate::logging;
 use crate::mailbox::{Batch as _, Flush, Sender};
@@ -87,6 +87,8 @@ pub(super) struct Desk {
     unsent_bytes: usize,
     /// Requests in it that hold no credit.
     uncredited: usize,
+    /// Keys that scans have looked at in this iteration.
+    looked: u64,
     /// Small commands lie here, one behind the other, for as long as Raft keeps their entries.
     commands: Arena,
     /// And here the keys of reads, until they are answered.
@@ -130,6 +132,7 @@ impl Desk {
             credits,
             unsent_bytes: 0,
             uncredited: 0,
+            looked: 0,
             commands: Arena::default(),
             keys: Arena::default(),
             collected: Vec::new(),
@@ -150,7 +153,7 @@ impl Desk {
         match frame.get(KIND_AT).map(|kind| Kind::from_wire(*kind)) {
             Some(Ok(Kind::Write)) => self.credits > 0 && !self.published.paused() && !self.is_full(),
             Some(Ok(Kind::Get | Kind::SnapshotTake)) => self.credits > 0,
-            Some(Ok(Kind::Scan)) => self.credits > 0 && !self.is_full(),
+            Some(Ok(Kind::Scan)) => self.credits > 0 && !self.is_full() && self.may_scan(),
             Some(Ok(Kind::CloseView)) => !self.is_full(),
             _ => true,
         }
@@ -211,13 +214,18 @@ impl Desk {
         Taken::Waits
     }
 
+    /// The others are not kept waiting by more scans than this in one iteration.
+    pub(super) fn may_scan(&self) -> bool {
+        self.looked < limits::SCANNED_KEYS_PER_TURN
+    }
+
     /// The batch holds as much as one may: the raft thread is to take it first.
     fn is_full(&self) -> bool {
         self.unsent_bytes >= limits::IO_BATCH_BYTES_MAX || self.uncredited >= limits::IO_BATCH_UNCREDITED_MAX
     }
 
-    /// Asks for one permission for all reads of this iteration, and sends what is collected. True: the batch was full and
-    /// is not any more, so that writes that waited may be taken.
+    /// Asks for one permission for all reads of this iteration, and sends what is collected. True: the batch was full, or
+    /// enough was scanned, and that is over, so that what waited for it may be taken.
     pub(super) fn send(&mut self, now: Time) -> bool {
         if let Some(deadline) = self.collected.iter().map(|read| read.deadline).max() {
             let token = self.token();
@@ -228,7 +236,8 @@ impl Desk {
             }
             self.requests.batch().push(Request::Read { io_loop: self.number, token, deadline });
         }
-        let was_full = self.is_full();
+        let was_full = self.is_full() || !self.may_scan();
+        self.looked = 0;
         if !self.requests.batch().is_empty() {
             self.requests.batch().note_turn(now);
         }
@@ -296,7 +305,7 @@ impl Desk {
             self.answer_view(&read, scan, view, pinned, out);
             return Taken::Answered;
         }
-        let built = scan.build(pinned.range(&scan.from, scan.end()));
+        let built = self.page(scan, pinned.range(&scan.from, scan.end()));
         if built.is_last() {
             replies::page(out, read.request, built.into_page(None), pinned.applied());
             return Taken::Answered;
@@ -307,6 +316,13 @@ impl Desk {
         self.requests.batch().push(open);
         self.views.insert(token, read);
         Taken::Waits
+    }
+
+    fn page<'a>(&mut self, scan: &Wanted, range: Range<'a>) -> Built<'a> {
+        let mut range = range.at_most(limits::PAGE_LOOKED_KEYS_MAX);
+        let built = scan.build(&mut range);
+        self.looked += range.looked();
+        built.ends_at(range.rest())
     }
 
     /// A page of an open view.
@@ -322,7 +338,7 @@ impl Desk {
             let text = "the view has expired; start the scan again";
             return replies::refused(out, read.request, Status::ViewExpired, Reason::None, text);
         };
-        let built = scan.build(at.range(&scan.from, scan.end()));
+        let built = self.page(scan, at.range(&scan.from, scan.end()));
         let end = if built.is_last() { Request::CloseView { view } } else { Request::TouchView { view } };
         self.uncredited += 1;
         self.requests.batch().push(end);

@@ -68,6 +68,11 @@ impl Wanted {
 }
 
 impl<'a> Built<'a> {
+    /// The walk ended here, though the page is not full: it looked at too many keys that are no part of the range's state.
+    pub(super) fn ends_at(self, rest: Option<&'a [u8]>) -> Built<'a> {
+        Built { resume: self.resume.or(rest), ..self }
+    }
+
     /// Nothing of the range is left.
     pub(super) fn is_last(&self) -> bool {
         self.resume.is_none()
