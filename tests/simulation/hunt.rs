@@ -37,6 +37,11 @@ const ELSEWHERE: &[(Bug, &str)] = &[
         Bug::ConflictSurvivesInstall,
         "a deposed leader's tail must reach beyond a snapshot of the others; `t82_snapshot_to_a_lagging_or_conflicting_follower`",
     ),
+    (
+        Bug::ConflictSurvivesStart,
+        "the power must go between an installed snapshot and the log's restart behind it; \
+         `c5_a_log_that_conflicts_or_ends_earlier_is_dropped_*`",
+    ),
     (Bug::ReadByOldRound, "one read per lost leader is wrong; `t69_rounds_of_an_earlier_term_do_not_confirm`"),
     (
         Bug::ReplyByIndexOnly,

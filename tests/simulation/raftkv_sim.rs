@@ -130,7 +130,10 @@ fn main() -> ExitCode {
     #[cfg(feature = "sabotage")]
     match args.bug.first() {
         _ if args.hunt => return hunt(args, profile, first),
-        Some(bug) => hunt::arm_everywhere(*bug),
+        Some(bug) => {
+            hunt::arm_everywhere(*bug);
+            runs::ARMED.get_or_init(|| bug.name().to_owned());
+        }
         None => {}
     }
     if let Some(path) = &args.scenario {
@@ -194,6 +197,7 @@ fn replay(path: &std::path::Path) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    runs::SCENARIO.get_or_init(|| path.display().to_string());
     told(run_scheduled(scenario.profile, Some(scenario.schedule)).0)
 }
 

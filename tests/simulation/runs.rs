@@ -165,11 +165,7 @@ pub fn run_scheduled(
     schedule: Option<Vec<ScheduledFault>>,
 ) -> (Result<Summary, String>, Vec<ScheduledFault>) {
     drop(take_recorded());
-    let options =
-        [(profile.beyond, " --beyond"), (profile.is_short, " --short"), (profile.increments, " --increments 1")];
-    let options: String = options.into_iter().filter(|(on, _)| *on).map(|(_, option)| option).collect();
-    let replay = format!("--seed {}{options}", profile.seed);
-    let seed = profile.seed;
+    let (seed, replay) = (profile.seed, replay(&profile));
     drop(raftkv::marks::take());
     quiet_panics();
     let result = catch_unwind(AssertUnwindSafe(|| World::new(profile, schedule).run()));
@@ -185,13 +181,7 @@ pub fn run_scheduled(
                 format!("invariant=\"no assertion fails\" node={}: {words} at {place}", at.node as i32)
             }
         };
-        format!(
-            "SIM FAIL seed={seed} commit={} step={} t={}ms {text}; replay: cargo run --profile sim --example \
-             raftkv-sim -- {replay}",
-            commit(),
-            at.step,
-            at.ms
-        )
+        format!("SIM FAIL seed={seed} commit={} step={} t={}ms {text}; replay: {replay}", commit(), at.step, at.ms)
     });
     (result, take_recorded())
 }
@@ -236,6 +226,27 @@ pub fn run_all(plan: Plan) -> Totals {
     totals
 }
 
+/// The deliberate bug that is armed in all threads.
+pub static ARMED: OnceLock<String> = OnceLock::new();
+/// The file of the scenario that is replayed.
+pub static SCENARIO: OnceLock<String> = OnceLock::new();
+
+/// The command that runs this again.
+fn replay(profile: &Profile) -> String {
+    let options =
+        [(profile.beyond, " --beyond"), (profile.is_short, " --short"), (profile.increments, " --increments 1")];
+    let options: String = options.into_iter().filter(|(on, _)| *on).map(|(_, option)| option).collect();
+    let what = match SCENARIO.get() {
+        Some(path) => format!("--scenario {path}"),
+        None => format!("--seed {}{options}", profile.seed),
+    };
+    let (feature, bug) = match ARMED.get() {
+        Some(bug) => (" --features sabotage", format!(" --bug {bug}")),
+        None => ("", String::new()),
+    };
+    format!("cargo run --profile sim{feature} --example raftkv-sim -- {what}{bug}")
+}
+
 fn run_seeds(first: u64, profile: fn(u64) -> Profile, more: impl Fn(&Totals) -> bool) -> Totals {
     let mut totals = Totals::default();
     while more(&totals) {
@@ -245,7 +256,11 @@ fn run_seeds(first: u64, profile: fn(u64) -> Profile, more: impl Fn(&Totals) -> 
             totals.twice += 1;
             let again = run(profile(seed)).map(|summary| summary.trace);
             if again.as_ref() != Ok(&summary.trace) {
-                result = Err(format!("SIM FAIL seed={seed} invariant=\"a seed is one run\": {again:?}"));
+                let (commit, replay) = (commit(), replay(&profile(seed)));
+                let traces = format!("{:?}, then {again:?}", summary.trace);
+                result = Err(format!(
+                    "SIM FAIL seed={seed} commit={commit} invariant=\"a seed is one run\": {traces}; replay, twice: {replay}"
+                ));
             }
         }
         totals.seeds += 1;
