@@ -184,7 +184,7 @@ fn as_text(compared: &[Compared]) -> String {
         text += &format!(
             "{}; median [min-max]; {}\n",
             versions.join("; "),
-            crate::machine::description(std::path::Path::new("."))
+            crate::machine::description_with_limits(std::path::Path::new("."))
         );
     }
     text
@@ -218,6 +218,7 @@ fn as_json(compared: &[Compared]) -> Value {
     json!({
         "ok": failed == 0,
         "machine": crate::machine::description(std::path::Path::new(".")),
+        "limits": crate::limits::beside::as_json(std::path::Path::new(".")),
         "loads": loads.collect::<Vec<_>>(),
         "goals": goals::as_json(compared),
     })

@@ -14,6 +14,7 @@ use crate::child::Signal;
 use crate::distribution::{Distribution, Spread};
 use crate::driver::Share;
 use crate::figure::Figure;
+use crate::limits::beside;
 use crate::load::Load;
 use crate::machine;
 use crate::peers::cluster::{Cluster, NODES};
@@ -242,7 +243,7 @@ fn as_text(all: &[Measured], versions: &[String], args: &Args) -> String {
         }
         text += "\n";
     }
-    let machine = machine::description(Path::new("."));
+    let machine = machine::description_with_limits(Path::new("."));
     text + &format!("{}; {} keys; median [min-max] of {}; {machine}\n", versions.join("; "), args.keys, args.repeats)
 }
 
@@ -270,7 +271,8 @@ fn as_json(all: &[Measured], versions: &[String]) -> Value {
             "ratios": ratios.collect::<Vec<_>>(),
         })
     });
-    json!({ "ok": true, "machine": machine::description(Path::new(".")), "events": events.collect::<Vec<_>>() })
+    let (machine, limits) = (machine::description(Path::new(".")), beside::as_json(Path::new(".")));
+    json!({ "ok": true, "machine": machine, "limits": limits, "events": events.collect::<Vec<_>>() })
 }
 
 #[cfg(test)]

@@ -163,7 +163,10 @@ pub fn run(args: BenchArgs, environment: &Environment) -> ExitCode {
 fn run_load_of<A: clap::Args>(args: &Reported<A>, load: Load, environment: &Environment) -> ExitCode {
     match load::run(&load, &environment.endpoints, environment.timeout) {
         Ok(report) => {
-            print!("{}", if environment.json { report.json() } else { report.text() });
+            match environment.json {
+                true => print!("{}", report.json()),
+                false => print!("{}{}", report.text(), limits::beside::foot(Path::new("."))),
+            }
             if report.completed() == 0 {
                 return ended(Err(io::Error::other("nothing was answered")));
             }

@@ -5,12 +5,22 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
+use crate::limits::beside;
+
 /// Kernel, processor, cores, and the file system of this directory.
 pub(crate) fn description(dir: &Path) -> String {
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let file_system = file_system(dir).unwrap_or_else(|_| "unknown".into());
     format!("Linux {}, {cores} cores ({}), {file_system}", kernel.trim(), processor())
+}
+
+/// The same, and what it can do at best, measured now: for the foot of a report.
+pub(crate) fn description_with_limits(dir: &Path) -> String {
+    match beside::beside(dir) {
+        Some(beside) => format!("{}\n{beside}", description(dir)),
+        None => description(dir),
+    }
 }
 
 fn processor() -> String {

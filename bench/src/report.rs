@@ -1,12 +1,14 @@
 //! What a load measured, for people and for programs.
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use serde_json::{json, Map, Value};
 
 use crate::figure::Figure;
+use crate::limits::beside;
 use crate::load::Load;
 use crate::measured::{percentile_us, Measured};
 use crate::process::Used;
@@ -157,7 +159,9 @@ impl Report {
 
     /// For programs.
     pub fn json(&self) -> String {
-        format!("{}\n", self.as_json())
+        let mut object = self.as_json();
+        object["limits"] = beside::as_json(Path::new("."));
+        format!("{object}\n")
     }
 
     pub(crate) fn as_json(&self) -> Value {

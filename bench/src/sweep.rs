@@ -2,6 +2,7 @@
 //! at rising parts of it, until they no longer keep up.
 
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -9,6 +10,7 @@ use serde_json::{json, Value};
 
 use crate::args::ShapeArgs;
 use crate::dialect::Raftkv;
+use crate::limits::beside;
 use crate::load::{fill, leader_first, measure, Load};
 use crate::report::{Report, Run};
 use crate::workload::{Kind, Mix};
@@ -95,7 +97,7 @@ pub(crate) fn run(args: &Args, endpoints: &[String], timeout: Duration, in_json:
     if in_json {
         println!("{}", as_json(&swept));
     } else {
-        print!("{}", as_text(&swept));
+        print!("{}{}", as_text(&swept), beside::foot(Path::new(".")));
     }
     Ok(swept)
 }
@@ -130,6 +132,7 @@ fn as_text(swept: &Swept) -> String {
 fn as_json(swept: &Swept) -> Value {
     json!({
         "ok": swept.steps.iter().take(swept.steps.len().saturating_sub(1)).all(|step| step.failures() == 0),
+        "limits": beside::as_json(Path::new(".")),
         "peak": swept.peak.as_json(),
         "steps": swept.steps.iter().map(Report::as_json).collect::<Vec<_>>(),
         "sustained_per_second": swept.sustained(),

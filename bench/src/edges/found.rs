@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::{json, Map, Value};
 
 use super::Edge;
+use crate::limits::beside;
 use crate::machine;
 use crate::report::{Report, Run};
 
@@ -59,7 +60,7 @@ pub(super) fn as_text(all: &[Found]) -> String {
     }
     text + &format!(
         "three nodes; CPU of all servers for each operation, RSS of the largest server at the end; {}\n",
-        machine::description(Path::new("."))
+        machine::description_with_limits(Path::new("."))
     )
 }
 
@@ -101,7 +102,8 @@ pub(super) fn as_json(all: &[Found]) -> Value {
     });
     let failed: u64 = all.iter().flat_map(|found| &found.rows).map(Report::failures).sum();
     let machine = machine::description(Path::new("."));
-    json!({ "ok": failed == 0, "machine": machine, "edges": edges.collect::<Vec<_>>() })
+    let limits = beside::as_json(Path::new("."));
+    json!({ "ok": failed == 0, "machine": machine, "limits": limits, "edges": edges.collect::<Vec<_>>() })
 }
 
 #[cfg(test)]

@@ -27,8 +27,11 @@ pub(crate) struct Page {
 impl Page {
     /// With nothing but its head.
     pub(crate) fn new(title: &str, dir: &Path) -> Page {
-        let body =
-            format!("<h1>{}</h1>\n<p class=\"machine\">{}</p>\n", escaped(title), escaped(&machine::description(dir)));
+        let body = format!(
+            "<h1>{}</h1>\n<p class=\"machine\">{}</p>\n",
+            escaped(title),
+            escaped(&machine::description_with_limits(dir))
+        );
         Page { title: title.to_owned(), body }
     }
 

@@ -35,7 +35,7 @@ pub(super) fn measure(dir: &Path, duration: Duration) -> io::Result<Vec<Limit>> 
 }
 
 /// So many threads, each with a file of its own.
-fn appends(dir: &Path, duration: Duration, bytes: usize, writers: usize) -> io::Result<Limit> {
+pub(super) fn appends(dir: &Path, duration: Duration, bytes: usize, writers: usize) -> io::Result<Limit> {
     let files: Vec<File> =
         (0..writers).map(|writer| filled(&dir.join(format!("append-{writer}")))).collect::<io::Result<_>>()?;
     let device = process::device_of_directory(dir)?;

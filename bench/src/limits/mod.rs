@@ -1,6 +1,7 @@
 //! `raftkv bench limits`: what this machine can do at all. Each figure is something that a durable, replicated write has to pay
 //! for: a sync, a round trip, a wake; and the skeleton pays for all of them and nothing else.
 
+pub(crate) mod beside;
 mod disk;
 mod wake;
 
