@@ -33,6 +33,7 @@ mod servers;
 mod skeleton;
 pub mod snapshot;
 
+mod stages;
 pub mod storage;
 mod sweep;
 mod workload;

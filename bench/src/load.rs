@@ -88,6 +88,8 @@ pub(crate) struct Target {
 
 /// Connections and depth with which a set of keys is written.
 const FILL: (u32, u32) = (8, 32);
+/// A server's admin port lies so far above the one for clients, unless it was told otherwise.
+const ADMIN_ABOVE: u16 = 2;
 /// How often it is tried.
 const FILLS_MAX: u32 = 4;
 
@@ -119,7 +121,9 @@ pub(crate) fn leader_first(endpoints: &[String], timeout: Duration) -> io::Resul
     for (address, _) in statuses.iter().filter(|(address, _)| address != leader) {
         addresses.push(resolve(address)?);
     }
-    Ok(Target { watched: Watched::listening(&addresses), addresses })
+    let admin = addresses[0].port().checked_add(ADMIN_ABOVE).map(|port| SocketAddr::new(addresses[0].ip(), port));
+    let watched = Watched::listening(&addresses);
+    Ok(Target { watched: admin.into_iter().fold(watched, Watched::with_stages_of), addresses })
 }
 
 pub(crate) fn resolve(address: &str) -> io::Result<SocketAddr> {

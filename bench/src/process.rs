@@ -8,12 +8,16 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::stages::Stages;
+
 /// Processes that are watched while a load runs.
 #[derive(Clone, Debug, Default)]
 pub struct Watched {
     pids: Vec<u32>,
     /// Device (major, minor) of the files that they write.
     device: Option<(u32, u32)>,
+    /// Where one of them tells of its stages.
+    admin: Option<SocketAddr>,
 }
 
 /// What the system had counted at one moment.
@@ -28,6 +32,7 @@ pub struct Counted {
     disk_bytes: u64,
     /// Processor time of this process.
     own_cpu: Duration,
+    stages: Option<Stages>,
 }
 
 /// What was used between two moments.
@@ -43,13 +48,15 @@ pub struct Used {
     pub disk_bytes: Option<u64>,
     /// Processor time of this process: the driver's.
     pub own_cpu: Duration,
+    /// How long the leader's stages took, if it tells.
+    pub stages: Option<Stages>,
 }
 
 impl Watched {
     /// These processes.
     pub fn processes(pids: Vec<u32>) -> Watched {
         let device = pids.iter().find_map(|pid| device_of(*pid));
-        Watched { pids, device }
+        Watched { pids, device, admin: None }
     }
 
     /// Those of this machine that listen at these addresses; none for addresses elsewhere.
@@ -59,6 +66,11 @@ impl Watched {
         let mut pids: Vec<u32> = if inodes.is_empty() { Vec::new() } else { all_pids().collect() };
         pids.retain(|pid| owns(*pid, &inodes));
         Watched::processes(pids)
+    }
+
+    /// Also reads the stages of the server whose admin port this is.
+    pub(crate) fn with_stages_of(self, admin: SocketAddr) -> Watched {
+        Watched { admin: Some(admin), ..self }
     }
 
     /// Their ids.
@@ -75,6 +87,7 @@ impl Watched {
             flushes,
             disk_bytes,
             own_cpu: own_cpu(),
+            stages: self.admin.and_then(Stages::read),
         }
     }
 
@@ -88,6 +101,7 @@ impl Watched {
             flushes: known(now.flushes, before.flushes),
             disk_bytes: known(now.disk_bytes, before.disk_bytes),
             own_cpu: now.own_cpu.saturating_sub(before.own_cpu),
+            stages: now.stages.zip(before.stages.as_ref()).map(|(now, before)| now.since(before)),
         }
     }
 }

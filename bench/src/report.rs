@@ -12,6 +12,7 @@ use crate::limits::beside;
 use crate::load::Load;
 use crate::measured::{percentile_us, Measured};
 use crate::process::Used;
+use crate::stages::Stages;
 
 /// Percentiles that are reported; 100 is the slowest.
 pub(crate) const PERCENTILES: [f64; 6] = [50.0, 90.0, 99.0, 99.9, 99.99, 100.0];
@@ -123,7 +124,16 @@ impl Report {
         line("disk flushes", self.figure_if_known(Run::flushes), 4, "/op, whole machine");
         line("disk bytes", self.figure_if_known(Run::disk_bytes), 0, "B/op, whole machine");
         line("driver CPU", Some(self.figure(Run::driver_cpu_us)), 1, "us/op");
-        text + &self.text_apart() + &self.text_failures()
+        text + &self.text_apart()
+            + &self.stages().text(self.load.duration.as_secs_f64() * self.runs.len() as f64)
+            + &self.text_failures()
+    }
+
+    /// The leader's, of all runs.
+    pub(crate) fn stages(&self) -> Stages {
+        let mut sum = Stages::default();
+        self.runs.iter().filter_map(|run| run.used.stages.as_ref()).for_each(|stages| sum.add(stages));
+        sum
     }
 
     /// Reads and writes of a mix.
@@ -200,6 +210,7 @@ impl Report {
             "disk_flushes_per_op": self.figure_if_known(Run::flushes).map(|figure| figure.median),
             "disk_bytes_per_op": self.figure_if_known(Run::disk_bytes).map(|figure| figure.median),
             "driver_cpu_us_per_op": self.figure(Run::driver_cpu_us).median,
+            "stages": self.stages().as_json(),
             "runs": self.runs.iter().map(run_json).collect::<Vec<_>>(),
         })
     }

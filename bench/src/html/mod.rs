@@ -3,6 +3,7 @@
 mod bars;
 mod lines;
 mod scale;
+mod stages;
 
 use std::fmt::Write as _;
 use std::io;
@@ -17,6 +18,9 @@ use crate::sweep::Swept;
 use bars::{Bar, Bars, Group};
 use lines::{Line, Lines};
 use scale::Scale;
+
+/// What the bars of stages are.
+const STAGES_TITLE: &str = "the leader's stages, mean; of a turn or a batch, not of a request";
 
 /// A page in the making.
 pub(crate) struct Page {
@@ -43,6 +47,7 @@ impl Page {
             points: percentile_points(run),
         };
         self.body += &percentile_plot("Latency by percentile", report.runs.iter().enumerate().map(line).collect());
+        self.body += &stages::svg(STAGES_TITLE, &report.stages().each());
         let _ = writeln!(self.body, "<pre>{}</pre></section>", escaped(&report.text()));
         self
     }
@@ -90,6 +95,9 @@ impl Page {
             };
             self.body += &percentile_plot("Latency by percentile, all runs", peers.iter().map(line).collect());
             self.body += &comparison_table(peers);
+            if let Some((peer, _, report)) = peers.iter().find(|(_, _, report)| !report.stages().each().is_empty()) {
+                self.body += &stages::svg(&format!("{}: {STAGES_TITLE}", peer.name()), &report.stages().each());
+            }
             self.body += "</section>\n";
         }
         self
