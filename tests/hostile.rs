@@ -14,7 +14,7 @@ use protocol::format::{Hello, HelloReply};
 use protocol::frame;
 use protocol::reply::{Reply, ReplyBody, Status};
 use protocol::request::{ReadMode, Request, RequestHeader, Scan, ViewId};
-use protocol::RequestId;
+use protocol::{Index, RequestId};
 use support::load::Load;
 use support::{wait_for, Cluster, Setup};
 
@@ -371,13 +371,14 @@ fn c26_more_than_one_turn_may_do_waits_and_is_answered() {
         requests.extend(encoded(number, &Request::Write(Command::Put { key: key.as_bytes(), value: b"v" })));
     }
     let count = Scan { view: None, from: b"", to: b"", limit: 0, keys_only: true, count_only: true };
+    let view = ViewId { boot: 1, revision: Index(3), serial: 2 };
     for number in KEYS..KEYS + SCANS {
         let header =
             RequestHeader { request: RequestId(number), read_mode: ReadMode::Local, ..RequestHeader::default() };
         Request::Scan(count).encode(&header, &mut requests);
     }
     for number in KEYS + SCANS..KEYS + SCANS + CLOSED {
-        requests.extend(encoded(number, &Request::CloseView(ViewId::default())));
+        requests.extend(encoded(number, &Request::CloseView(view)));
     }
     let mut writing = stream.try_clone().expect("a second handle");
     let writer = std::thread::spawn(move || writing.write_all(&requests).expect("the server takes everything in time"));
