@@ -6,7 +6,7 @@ use protocol::command::Command;
 use protocol::format::Member;
 use protocol::message::AppendEntries;
 use protocol::reply::Reason;
-use protocol::{Entry, EntryHeader, EntryId, EntryKind, Index, NodeId, RequestId, Round, Sequence, SessionId};
+use protocol::{Entry, EntryHeader, EntryId, EntryKind, Index, NodeId, RequestId, Round, Sequence, SessionId, Term};
 
 use super::*;
 use crate::kv::{Outcome, Retired};
@@ -256,6 +256,35 @@ fn a_read_waits_for_a_leader_until_its_deadline() {
     assert_eq!(rig.take_done(), [Completion::Read { token: 1, result: Err((Reason::NoLeader, None)) }]);
 }
 
+/// The no-op that a leader of this term would write behind this entry.
+fn noop_after(last: &EntryHeader, term: Term) -> Entry {
+    let mut header = EntryHeader { kind: EntryKind::Noop, body_len: 0, body_checksum: 0, ..*last };
+    header.id = EntryId { term, index: last.id.index.next() };
+    header.chain = header.chain_after(last.chain);
+    Entry { header, body: Default::default() }
+}
+
+impl Rig {
+    /// Node 0, which is cut off, hears of an entry from the leader of another term.
+    fn append_to_node_0(&mut self, from: u32, term: Term, previous: &EntryHeader, commit: Index, entry: Entry) {
+        let message = Message::AppendEntries(AppendEntries {
+            round: Round(1),
+            lease_span_us: 0,
+            heartbeat: false,
+            previous: previous.id,
+            previous_chain: previous.chain,
+            commit,
+            digest_index: Index(0),
+            digest: 0,
+            entries: vec![entry],
+        });
+        let (cluster, incarnation) = (ClusterId(7), Incarnation(100 + u64::from(from)));
+        let envelope = Envelope { cluster, incarnation, from: NodeId(from), to: NodeId(0), term, message };
+        self.replicas[0].step(self.now, Input::Peer(envelope));
+        self.settle();
+    }
+}
+
 #[test]
 fn c23_step_down_answers_unknown() {
     let mut rig = Rig::led(3);
@@ -267,6 +296,30 @@ fn c23_step_down_answers_unknown() {
     assert!(!rig.leads(0), "CheckQuorum");
     let unknown = WriteResult::Unknown { reason: Reason::LeaderChanged };
     assert_eq!(rig.take_done(), [write(1, unknown, true)]);
+}
+
+/// The contract's schedule, as node A of five sees it, who was asked: A and B hold an entry; C leads the next term, overwrites A
+/// and dies; B wins the term after that and commits the entry. Whoever called its loss "not executed" was wrong.
+#[test]
+fn c23_an_entry_that_was_overwritten_may_be_committed_all_the_same() {
+    let mut rig = Rig::led(5);
+    rig.write(0, 1, PATIENCE);
+    rig.settle();
+    rig.take_done();
+    rig.cut.insert(0);
+    rig.write(0, 2, PATIENCE);
+    rig.settle();
+    let handed =
+        |index| rig.handed.iter().find(|entry| entry.header.id.index == Index(index)).expect("written").clone();
+    let (last, entry) = (handed(2).header, handed(3));
+    let (second, third) = (last.id.term.next(), last.id.term.next().next());
+    rig.append_to_node_0(2, second, &last, Index(2), noop_after(&last, second));
+    let unknown = WriteResult::Unknown { reason: Reason::LeaderChanged };
+    assert_eq!(rig.take_done(), [write(2, unknown, true)], "overwritten, and nothing is committed in its place");
+    assert_eq!(rig.replicas[0].store().get(&2u64.to_le_bytes()), None);
+    rig.append_to_node_0(1, third, &last, Index(3), entry);
+    assert_eq!(rig.take_done(), [], "it was answered");
+    assert!(rig.replicas[0].store().get(&2u64.to_le_bytes()).is_some(), "and now it is executed");
 }
 
 #[test]
@@ -282,24 +335,7 @@ fn c23_another_terms_entry_committed_at_the_index_means_never() {
     // In one batch: node 1 leads the next term and has committed its own entry at index 3; of index 4 nothing is known.
     let last = rig.handed.iter().find(|entry| entry.header.id.index == Index(2)).expect("written").header;
     let term = last.id.term.next();
-    let mut header = EntryHeader { kind: EntryKind::Noop, body_len: 0, body_checksum: 0, ..last };
-    header.id = EntryId { term, index: Index(3) };
-    header.chain = header.chain_after(last.chain);
-    let message = Message::AppendEntries(AppendEntries {
-        round: Round(1),
-        lease_span_us: 0,
-        heartbeat: false,
-        previous: last.id,
-        previous_chain: last.chain,
-        commit: Index(3),
-        digest_index: Index(0),
-        digest: 0,
-        entries: vec![Entry { header, body: Default::default() }],
-    });
-    let (cluster, incarnation) = (ClusterId(7), Incarnation(101));
-    let envelope = Envelope { cluster, incarnation, from: NodeId(1), to: NodeId(0), term, message };
-    rig.replicas[0].step(rig.now, Input::Peer(envelope));
-    rig.settle();
+    rig.append_to_node_0(1, term, &last, Index(3), noop_after(&last, term));
     let replaced = WriteResult::NotExecuted { reason: Reason::Replaced, leader: Some(NodeId(1)) };
     let unknown = WriteResult::Unknown { reason: Reason::LeaderChanged };
     assert_eq!(rig.take_done(), [write(2, replaced, true), write(3, unknown, true)]);

@@ -76,7 +76,7 @@ fn a_copy_gets_the_first_result_at_the_first_revision_and_executes_nothing() {
 }
 
 #[test]
-fn sequences_are_executed_in_any_order_within_the_window() {
+fn t92_sequences_are_executed_in_any_order_within_the_window() {
     let mut log = Log::new();
     let session = log.open();
     assert_eq!(log.increment(session, WINDOW), Reply::Executed(sum(1, 2)));
@@ -107,7 +107,7 @@ fn gaps_of_any_size_are_allowed_and_the_end_of_the_numbers_harms_nobody() {
 }
 
 #[test]
-fn a_session_expires_at_its_log_time_and_not_before() {
+fn t93_a_session_expires_at_its_log_time_and_not_before() {
     let mut log = Log::new();
     let session = log.open();
     log.now.0 += TTL;
