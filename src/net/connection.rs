@@ -88,7 +88,15 @@ impl Connection {
             match self.stream.write(&bytes[*sent..]) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(n) => *sent += n,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    // A slow reader may never be done: what it has taken is dropped all the same. Less is moved than was
+                    // sent since the last time.
+                    if *sent > bytes.len() / 2 {
+                        bytes.drain(..*sent);
+                        *sent = 0;
+                    }
+                    return Ok(false);
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
@@ -168,6 +176,7 @@ mod tests {
     use protocol::RequestId;
 
     use super::*;
+    use crate::limits::CLIENT_OUT_BYTES_MAX;
     use crate::pool::Pool;
 
     const FRAME_MAX: usize = 64 * 1024;
@@ -261,5 +270,25 @@ mod tests {
         }
         assert!(reader.join().expect("no panic") == reply);
         assert_eq!(connection.outgoing.unsent(), 0);
+    }
+
+    #[test]
+    fn a_slow_reader_that_is_never_done_costs_no_more_than_what_it_owes() {
+        let (mut connection, mut client) = pair();
+        // Small ones, so that the sockets never take all that is to be sent.
+        socket2::SockRef::from(&*connection.stream()).set_send_buffer_size(32 * 1024).expect("a socket has a buffer");
+        socket2::SockRef::from(&client).set_recv_buffer_size(32 * 1024).expect("a socket has a buffer");
+        let reply = vec![7; 256 * 1024];
+        let mut some = vec![0; 8 * 1024];
+        let (mut through, mut largest) = (0, 0);
+        while through < 32 * CLIENT_OUT_BYTES_MAX {
+            while connection.outgoing.unsent() < CLIENT_OUT_BYTES_MAX {
+                connection.outgoing.out().extend_from_slice(&reply);
+            }
+            assert!(!connection.flush().expect("write"), "the client is slow");
+            largest = largest.max(connection.outgoing.bytes.capacity());
+            through += client.read(&mut some).expect("read");
+        }
+        assert!(largest <= 4 * (CLIENT_OUT_BYTES_MAX + reply.len()), "{largest} bytes for {CLIENT_OUT_BYTES_MAX}");
     }
 }
