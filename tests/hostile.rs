@@ -396,6 +396,22 @@ fn c26_more_than_one_turn_may_do_waits_and_is_answered() {
     writer.join().expect("all was sent");
 }
 
+/// An answer that is kept for its receipt keeps no other: not of requests that a client gave the same number.
+#[test]
+fn explained_requests_of_one_number_are_all_answered() {
+    let cluster = Cluster::start("one-number", 1);
+    let mut stream = greeted(&cluster.ports.client(0));
+    let mut requests = Vec::new();
+    for _ in 0..64 {
+        let header = RequestHeader { request: RequestId(5), explain: true, ..RequestHeader::default() };
+        Request::Write(Command::Update { key: b"k", value: b"v" }).encode(&header, &mut requests);
+    }
+    stream.write_all(&requests).expect("the server reads on");
+    for number in 0..64 {
+        assert!(read_frame(&mut stream).is_some(), "answer {number}");
+    }
+}
+
 /// More connections than the process may open files: the log still gets its next segments, and known clients go on.
 #[test]
 fn idle_connections_do_not_take_the_logs_files() {

@@ -135,11 +135,14 @@ impl Trace {
     pub(super) fn keep(&mut self, io_loop: u16, completion: Completion, derives: Time) -> bool {
         let Some(followed) = &mut self.followed else { return false };
         let Explained { reply_to, what, .. } = followed.explained;
-        let is_its = match completion {
-            Completion::Write { reply_to: answered, .. } => what == What::Write && answered == reply_to,
-            Completion::Read { token, .. } => what == What::Read(token) && io_loop == reply_to.io_loop,
-            Completion::Credit(_) | Completion::View { .. } | Completion::Snapshot { .. } => false,
-        };
+        // A client may number several requests alike: the first answer is kept, and no other takes its place, or the credit in it
+        // were lost (C-26).
+        let is_its = followed.answered.is_none()
+            && match completion {
+                Completion::Write { reply_to: answered, .. } => what == What::Write && answered == reply_to,
+                Completion::Read { token, .. } => what == What::Read(token) && io_loop == reply_to.io_loop,
+                Completion::Credit(_) | Completion::View { .. } | Completion::Snapshot { .. } => false,
+            };
         if is_its {
             followed.answered = Some(Answered { completion, derives, at: system::now() });
         }
@@ -356,6 +359,18 @@ mod tests {
         assert!(trace.keep(0, done(&explained), system::now()));
         let (_, _, given) = trace.release(system::now(), others()).expect("nothing to wait for");
         assert!(given.is_none());
+    }
+
+    /// A client may give many requests the same number; each has its own answer and its own credit.
+    #[test]
+    fn one_answer_is_kept_and_others_of_the_same_number_go_on() {
+        let (mut trace, explained) = proposed();
+        assert!(trace.keep(0, done(&explained), system::now()));
+        let result = WriteResult::NotExecuted { reason: Reason::Overload, leader: None };
+        let other = Completion::Write { reply_to: explained.reply_to, result, credit: true };
+        assert!(!trace.keep(0, other, system::now()), "it is answered without a receipt");
+        let (_, completion, _) = trace.release(trace.next_deadline(), others()).expect("time is up");
+        assert_eq!(completion, done(&explained));
     }
 
     #[test]
