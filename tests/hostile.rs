@@ -275,6 +275,16 @@ fn sessions_where_none_belongs_are_refused() {
     assert_eq!(summary(&read_frame(&mut stream).expect("an answer")).1, Status::NotExecuted);
 }
 
+/// Where a HELLO says what its connection is for: behind the frame's head, the magic, two versions and the feature level.
+const HELLO_PURPOSE_AT: usize = frame::HEADER_BYTES + 8 + 2 + 2 + 4;
+
+/// Makes the checksum of a frame fit its bytes.
+fn with_fitting_checksum(frame: &mut [u8]) {
+    let length = u32::from_le_bytes(frame[..4].try_into().expect("four bytes"));
+    let checksum = crc32c::crc32c_append(length, &frame[8..]);
+    frame[4..8].copy_from_slice(&checksum.to_le_bytes());
+}
+
 #[test]
 fn an_unknown_kind_gets_an_error_and_the_connection_stays() {
     let cluster = Cluster::start("unknown-kind", 1);
@@ -282,9 +292,7 @@ fn an_unknown_kind_gets_an_error_and_the_connection_stays() {
     // A sound GET whose kind is one that no version knows; its checksum is made to fit.
     let mut unknown = encoded(7, &Request::Get { key: b"k" });
     unknown[12] = 0x7f;
-    let length = u32::from_le_bytes(unknown[..4].try_into().expect("four bytes"));
-    let checksum = crc32c::crc32c_append(length, &unknown[8..]);
-    unknown[4..8].copy_from_slice(&checksum.to_le_bytes());
+    with_fitting_checksum(&mut unknown);
     stream.write_all(&unknown).expect("the server reads");
     let refused = summary(&read_frame(&mut stream).expect("an answer"));
     assert_eq!((refused.0, refused.1), (7, Status::BadRequest));
@@ -472,6 +480,31 @@ fn connections_that_starve_each_other_of_buffers_are_closed() {
     wait_for(3 * LONG, "others are served again", || {
         cluster.cli(&["--timeout", "1s", "update", "k", "v"]).status.success().then_some(())
     });
+}
+
+/// A HELLO that cannot be read, of a connection that had to wait for a buffer: no event follows that would end it.
+#[test]
+fn an_unreadable_hello_that_waited_for_a_buffer_closes_its_connection() {
+    let flags = ["--pool-bytes", "8MiB", "--io-threads", "1"].map(str::to_owned).to_vec();
+    let mut cluster = Cluster::prepare("unreadable-hello", 1, Setup { flags, ..Setup::default() });
+    cluster.start_all();
+    cluster.wait_for_leader();
+    let mut begun: Vec<TcpStream> = (0..512).map(|_| greeted(&cluster.ports.client(0))).collect();
+    begun.iter_mut().for_each(|stream| stream.write_all(&[0, 0, 1]).expect("it is read"));
+    wait_for(LONG, "the pool is used up", || {
+        (cluster.cli(&["--timeout", "1s", "get", "k"]).status.code() == Some(5)).then_some(())
+    });
+    let mut stream = TcpStream::connect(cluster.ports.client(0)).expect("the port is open");
+    stream.set_read_timeout(Some(LONG)).expect("a socket takes a timeout");
+    let mut hello = Vec::new();
+    Hello::client().encode(&mut hello);
+    hello[HELLO_PURPOSE_AT] = 0x7f;
+    with_fitting_checksum(&mut hello);
+    stream.write_all(&hello).expect("there is room in the socket");
+    // The server has looked at it when another newcomer has waited in vain.
+    assert_eq!(cluster.cli(&["--timeout", "1s", "get", "k"]).status.code(), Some(5));
+    drop(begun);
+    assert_eq!(stream.read(&mut [0]).expect("an end, not silence"), 0);
 }
 
 /// C-27: clients have used up the pools of both followers, which cannot even read a `get` anymore; what the leader

@@ -246,7 +246,8 @@ impl IoLoop {
                     };
                 }
             }
-            if outgoing.unsent() > before {
+            // One that is refused without a word has nothing to send, and is closed where that shows: no event would end it.
+            if outgoing.unsent() > before || client.stage == Stage::Closing {
                 self.note_unsent(key);
             }
         }
