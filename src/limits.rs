@@ -180,6 +180,11 @@ pub const RECOVERED_TAIL_BYTES: usize = 16 * 1024 * 1024;
 pub const PEER_INFLIGHT_MESSAGES_MAX: usize = 256;
 /// Accepted connections that have not said HELLO.
 pub const PEER_STRANGERS_MAX: usize = 32;
+/// Peer connections that are accepted in one turn: some hundred microseconds, so that somebody who connects without end holds
+/// no heartbeat up.
+pub const PEER_ACCEPTS_PER_TURN: usize = 16;
+/// When accepting is tried again after it has failed, in milliseconds: files may have been closed, and nothing tells of that.
+pub const ACCEPT_RETRY_MS: u64 = 250;
 /// A connection that is not admitted after so long is closed, in milliseconds.
 pub const PEER_GREETING_MS: u64 = 3_000;
 /// A peer whose kernel acknowledges nothing for so long is given up, in milliseconds (`TCP_USER_TIMEOUT`).
@@ -318,6 +323,8 @@ pub const POOL_KEPT: [usize; 4] = [4, 2, 0, 0];
 /// Connections that wait in the system to be accepted, for each port: when a leader dies, all its clients come to the next one at
 /// once. Beyond, the first packet of each is dropped, and comes again after a second.
 pub const CONNECTIONS_WAITING_MAX: i32 = 4 * 1024;
+/// Clients that are accepted in one turn: some milliseconds, so that those who are connected are served beside a crowd.
+pub const CLIENT_ACCEPTS_PER_TURN: usize = 256;
 /// Open connections of one io thread; beyond, new ones are closed at once.
 pub const CLIENT_CONNECTIONS_MAX: usize = 16 * 1024;
 /// Open files that clients leave alone, besides two per io thread: the log and its next segment, the meta files, the peers

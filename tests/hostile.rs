@@ -451,6 +451,54 @@ fn idle_connections_do_not_take_the_logs_files() {
     load.finish().check(&cluster);
 }
 
+/// A node without clients that has no file left for a new one accepts it as soon as there is one: no event tells of that.
+#[test]
+fn a_client_that_could_not_be_accepted_is_accepted_later() {
+    let cluster = Cluster::start("no-files", 1);
+    wait_for(LONG, "nobody is connected", || (open_clients(&cluster) == 0).then_some(()));
+    let pid = libc::pid_t::try_from(cluster.pid(0)).expect("pids fit");
+    let files = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("the node runs");
+    let open: Vec<u64> = files
+        .filter_map(|file| file.expect("listed").file_name().to_str().and_then(|name| name.parse().ok()))
+        .collect();
+    let free = (0..).find(|number| !open.contains(number)).expect("there is a free number");
+    let before = set_files_max(pid, free);
+    let stream = TcpStream::connect(cluster.ports.client(0)).expect("it waits to be accepted");
+    let log = cluster.dir.join("node-0.err");
+    wait_for(LONG, "the node has tried", || {
+        let text = std::fs::read_to_string(&log).expect("the node logs");
+        text.contains("cannot accept a client").then_some(())
+    });
+    set_files_max(pid, before);
+    welcomed(stream);
+}
+
+/// Connections at the port of a node's clients, as the system knows them.
+fn open_clients(cluster: &Cluster) -> usize {
+    let address: std::net::SocketAddr = cluster.ports.client(0).parse().expect("an address");
+    let local = format!(":{:04X}", address.port());
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("the system tells");
+    let is_open = |line: &&str| {
+        let mut fields = line.split_whitespace().skip(1);
+        let is_local = fields.next().is_some_and(|field| field.ends_with(&local));
+        // Established, or closed by the other side only.
+        is_local && matches!(fields.nth(1), Some("01" | "08"))
+    };
+    table.lines().filter(is_open).count()
+}
+
+/// Bounds the numbers of a process's files from now on; the bound before.
+fn set_files_max(pid: libc::pid_t, files: u64) -> u64 {
+    let mut old = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both pointers are to valid rlimits, or null where prlimit takes that.
+    unsafe {
+        assert_eq!(libc::prlimit(pid, libc::RLIMIT_NOFILE, std::ptr::null(), &mut old), 0, "a child can be asked");
+        let new = libc::rlimit { rlim_cur: files, ..old };
+        assert_eq!(libc::prlimit(pid, libc::RLIMIT_NOFILE, &new, std::ptr::null_mut()), 0, "a child can be bounded");
+    }
+    old.rlim_cur
+}
+
 /// A child that does not outlive its test.
 struct Killed(std::process::Child);
 

@@ -30,6 +30,7 @@ use crate::kv::Reader;
 use crate::limits;
 use crate::mailbox::{Parking, Receiver, Sender};
 use crate::metrics::{Counter, Measure, Recorder};
+use crate::net::accept::{accept, Accepted};
 use crate::net::connections::{Connections, Key};
 use crate::pool::{Buffers, Pool};
 use crate::replica::Completion;
@@ -100,6 +101,8 @@ struct IoLoop {
     desk: Desk,
     /// The listener may have something to accept.
     acceptable: bool,
+    /// It has, but it could not be accepted: when to try again.
+    accept_again: Time,
     /// Connections that may have something to read.
     readable: Vec<Key>,
     /// Connections with replies to send.
@@ -136,6 +139,7 @@ impl IoLoop {
             clients: Connections::default(),
             desk,
             acceptable: false,
+            accept_again: Time::NEVER,
             readable: Vec::new(),
             unsent: Vec::new(),
             paused: VecDeque::new(),
@@ -220,6 +224,13 @@ impl IoLoop {
         } else {
             None
         };
+        let timeout = match self.accept_again {
+            Time::NEVER => timeout,
+            again => {
+                let left = Duration::from(again.since(system::now())).max(Duration::from_millis(1));
+                Some(timeout.unwrap_or(left).min(left))
+            }
+        };
         match timeout {
             Some(Duration::ZERO) => {}
             Some(_) => self.buffers.rest(),
@@ -269,9 +280,18 @@ impl IoLoop {
         let mut adopted = Vec::new();
         match &mut self.source {
             Source::Listener { listener, others } => {
-                if std::mem::take(&mut self.acceptable) {
-                    let refused = accept(listener, others, &self.counts, self.clients_max, &mut adopted);
+                if std::mem::take(&mut self.acceptable) || now >= self.accept_again {
+                    self.accept_again = Time::NEVER;
+                    let (accepted, refused) = hand_out(listener, others, &self.counts, self.clients_max, &mut adopted);
                     self.desk.recorder.add(Counter::ClientConnectionsRefused, refused);
+                    match accepted {
+                        Accepted::All => {}
+                        Accepted::More => self.acceptable = true,
+                        Accepted::Failed(error) => {
+                            self.accept_again = now + Span::millis(limits::ACCEPT_RETRY_MS);
+                            warn!("cannot accept a client: {error}");
+                        }
+                    }
                 }
                 for other in others {
                     other.flush();
@@ -337,38 +357,27 @@ impl IoLoop {
     }
 }
 
-/// Takes all waiting sockets; each goes to the loop with the fewest connections. What is beyond `clients_max` is closed,
-/// and counted.
-fn accept(
+/// Takes waiting sockets; each goes to the loop with the fewest connections. What is beyond `clients_max` is closed, and
+/// counted.
+fn hand_out(
     listener: &TcpListener,
     others: &mut [Sender<Vec<TcpStream>>],
     counts: &[AtomicUsize],
     clients_max: usize,
     adopted: &mut Vec<TcpStream>,
-) -> u64 {
+) -> (Accepted, u64) {
     let mut refused = 0;
-    loop {
-        match listener.accept() {
-            Ok((stream, _)) => {
-                if counts.iter().map(|count| count.load(Ordering::Relaxed)).sum::<usize>() >= clients_max {
-                    drop(stream);
-                    refused += 1;
-                    continue;
-                }
-                let fewest = (0..counts.len()).min_by_key(|i| counts[*i].load(Ordering::Relaxed)).unwrap_or(0);
-                counts[fewest].fetch_add(1, Ordering::Relaxed);
-                match fewest.checked_sub(1) {
-                    None => adopted.push(stream),
-                    Some(other) => others[other].batch().push(stream),
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return refused,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => {
-                // Out of file descriptors, most likely; the sweep tries again.
-                warn!("cannot accept a client: {error}");
-                return refused;
-            }
+    let accepted = accept(listener, limits::CLIENT_ACCEPTS_PER_TURN, |stream, _| {
+        if counts.iter().map(|count| count.load(Ordering::Relaxed)).sum::<usize>() >= clients_max {
+            refused += 1;
+            return;
         }
-    }
+        let fewest = (0..counts.len()).min_by_key(|i| counts[*i].load(Ordering::Relaxed)).unwrap_or(0);
+        counts[fewest].fetch_add(1, Ordering::Relaxed);
+        match fewest.checked_sub(1) {
+            None => adopted.push(stream),
+            Some(other) => others[other].batch().push(stream),
+        }
+    });
+    (accepted, refused)
 }

@@ -24,6 +24,7 @@ use super::names::{self, LookUp};
 use super::receipt::{Given, Trace};
 use crate::limits;
 use crate::metrics::{Counter, Recorder};
+use crate::net::accept::{accept, Accepted};
 use crate::net::peer::{PeerConnection, Turn};
 use crate::replica::{Completion, Input, Replica, ReplyTo};
 use crate::time::{Span, Time};
@@ -54,6 +55,8 @@ pub(super) struct Peers {
     settles: Time,
     /// The listener may have something to accept.
     acceptable: bool,
+    /// It has, but it could not be accepted: when to try again.
+    accept_again: Time,
     /// Connections that want a snapshot; see [`Peers::take_fetchers`].
     fetchers: Vec<Fetcher>,
     /// Refusals and failures that were logged: each once.
@@ -139,6 +142,7 @@ impl Peers {
             arena: Arena::default(),
             settles: Time(0),
             acceptable: true,
+            accept_again: Time::NEVER,
             fetchers: Vec::new(),
             said: BTreeSet::new(),
             recorder,
@@ -235,6 +239,10 @@ impl Peers {
             self.settles = now + Span::millis(limits::SWEEP_MS);
             self.arena.settle();
         }
+        if now >= self.accept_again {
+            self.accept_again = Time::NEVER;
+            self.acceptable = true;
+        }
         for i in 0..self.links.len() {
             let Link { node, connection, dial: Some(dial), .. } = &mut self.links[i] else { continue };
             if connection.is_some() || !dial.is_due(now) {
@@ -285,22 +293,24 @@ impl Peers {
     pub(super) fn next_deadline(&self) -> Time {
         let dials = self.links.iter().filter(|link| link.connection.is_none()).filter_map(|link| link.dial.as_ref());
         let connections = self.connections.iter().map(|(_, connection)| connection.deadline);
-        dials.map(Dial::due).chain(connections).chain([self.trace.next_deadline()]).min().unwrap_or(Time::NEVER)
+        let others = [self.trace.next_deadline(), self.accept_again];
+        dials.map(Dial::due).chain(connections).chain(others).min().unwrap_or(Time::NEVER)
     }
 
+    /// Those who wait, some of them in each turn: whoever only connects must not keep this thread from its timers.
     fn accept(&mut self, now: Time) {
-        loop {
-            match self.listener.accept() {
-                Ok((stream, from)) => {
-                    self.make_room_for_a_stranger(&from.to_string());
-                    self.add(now, stream, Stage::Accepted);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    self.say(format!("cannot accept a peer connection: {error}"));
-                    return;
-                }
+        let mut taken = Vec::new(); // allocates only when there is something
+        let accepted = accept(&self.listener, limits::PEER_ACCEPTS_PER_TURN, |stream, from| taken.push((stream, from)));
+        for (stream, from) in taken {
+            self.make_room_for_a_stranger(&from.to_string());
+            self.add(now, stream, Stage::Accepted);
+        }
+        match accepted {
+            Accepted::All => {}
+            Accepted::More => self.acceptable = true,
+            Accepted::Failed(error) => {
+                self.accept_again = now + Span::millis(limits::ACCEPT_RETRY_MS);
+                self.say(format!("cannot accept a peer connection: {error}"));
             }
         }
     }

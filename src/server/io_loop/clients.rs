@@ -450,7 +450,7 @@ impl IoLoop {
         }
     }
 
-    /// Once a second: closes connections that have used up their patience, and accepts what could not be accepted.
+    /// Once a second: closes connections that have used up their patience.
     pub(super) fn sweep(&mut self, now: Time) {
         if now < self.next_sweep {
             return;
@@ -462,7 +462,6 @@ impl IoLoop {
             self.desk.recorder.count(Counter::ClientConnectionsRefused);
             self.close(key);
         }
-        self.acceptable = true;
         self.buffers.settle();
         self.desk.settle();
     }
