@@ -336,6 +336,13 @@ pub const OPEN_FILES_ASSUMED: usize = 1024;
 pub const CLIENT_PATIENCE_MS: u64 = 30_000;
 /// A client that takes none of its replies for so long is disconnected, in milliseconds.
 pub const CLIENT_SILENCE_MS: u64 = 30_000;
+/// A client from which nothing was heard for so long is asked whether it is there, in seconds (`TCP_KEEPIDLE`): one that has
+/// vanished without an end (its machine lost power, a firewall forgot it) would keep its place among the clients for ever.
+pub const CLIENT_KEEPALIVE_S: u64 = 60;
+/// Time between two such questions without an answer, in seconds (`TCP_KEEPINTVL`).
+pub const CLIENT_KEEPALIVE_INTERVAL_S: u64 = 10;
+/// Questions without an answer after which the connection is closed (`TCP_KEEPCNT`).
+pub const CLIENT_KEEPALIVE_PROBES: u32 = 3;
 /// Unsent replies of one connection at which its further requests wait, in bytes; one largest reply may come on top.
 pub const CLIENT_OUT_BYTES_MAX: usize = 1024 * 1024;
 /// Capacity that an idle connection keeps for replies, in bytes.

@@ -2,11 +2,13 @@
 //! collects replies and sends them in one go.
 
 use std::io::{self, ErrorKind, Read, Write};
+use std::time::Duration;
 
 use mio::net::TcpStream;
 use protocol::frame::{self, Frame, FrameError};
+use socket2::{SockRef, TcpKeepalive};
 
-use crate::limits::CLIENT_OUT_BYTES_KEPT;
+use crate::limits::{CLIENT_KEEPALIVE_INTERVAL_S, CLIENT_KEEPALIVE_PROBES, CLIENT_KEEPALIVE_S, CLIENT_OUT_BYTES_KEPT};
 use crate::pool::{BufMut, Buffers};
 
 /// A stream with what was received and what is to be sent.
@@ -55,9 +57,19 @@ impl Connection {
         Self { stream, incoming: Incoming::default(), outgoing: Outgoing::default() }
     }
 
-    /// For registration with a poll, and for socket options.
+    /// For registration with a poll.
     pub fn stream(&mut self) -> &mut TcpStream {
         &mut self.stream
+    }
+
+    /// Replies leave at once, and a client that has vanished without an end is noticed.
+    pub fn set_options(&self) -> io::Result<()> {
+        self.stream.set_nodelay(true)?;
+        let keepalive = TcpKeepalive::new()
+            .with_time(Duration::from_secs(CLIENT_KEEPALIVE_S))
+            .with_interval(Duration::from_secs(CLIENT_KEEPALIVE_INTERVAL_S))
+            .with_retries(CLIENT_KEEPALIVE_PROBES);
+        SockRef::from(&self.stream).set_tcp_keepalive(&keepalive)
     }
 
     /// Reads once. Take all frames after it. `frame_bytes_max` bounds what a buffer is taken for.
@@ -273,11 +285,22 @@ mod tests {
     }
 
     #[test]
+    fn a_client_that_vanishes_is_asked_whether_it_is_there() {
+        let (mut connection, _client) = pair();
+        connection.set_options().expect("a socket takes options");
+        let socket = SockRef::from(&*connection.stream());
+        assert!(socket.keepalive().expect("an option") && socket.tcp_nodelay().expect("an option"));
+        assert_eq!(socket.tcp_keepalive_time().expect("an option").as_secs(), CLIENT_KEEPALIVE_S);
+        assert_eq!(socket.tcp_keepalive_interval().expect("an option").as_secs(), CLIENT_KEEPALIVE_INTERVAL_S);
+        assert_eq!(socket.tcp_keepalive_retries().expect("an option"), CLIENT_KEEPALIVE_PROBES);
+    }
+
+    #[test]
     fn a_slow_reader_that_is_never_done_costs_no_more_than_what_it_owes() {
         let (mut connection, mut client) = pair();
         // Small ones, so that the sockets never take all that is to be sent.
-        socket2::SockRef::from(&*connection.stream()).set_send_buffer_size(32 * 1024).expect("a socket has a buffer");
-        socket2::SockRef::from(&client).set_recv_buffer_size(32 * 1024).expect("a socket has a buffer");
+        SockRef::from(&*connection.stream()).set_send_buffer_size(32 * 1024).expect("a socket has a buffer");
+        SockRef::from(&client).set_recv_buffer_size(32 * 1024).expect("a socket has a buffer");
         let reply = vec![7; 256 * 1024];
         let mut some = vec![0; 8 * 1024];
         let (mut through, mut largest) = (0, 0);

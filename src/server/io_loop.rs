@@ -318,11 +318,10 @@ impl IoLoop {
         let mut registered = Ok(());
         let key = self.clients.insert_with(|key| {
             let mut client = Client::new(now, stream);
-            let stream = client.connection.stream();
             let token = Token(key.slot as usize + FIRST_CONNECTION);
-            registered = stream
-                .set_nodelay(true)
-                .and_then(|()| registry.register(stream, token, Interest::READABLE | Interest::WRITABLE));
+            let (options, stream) = (client.connection.set_options(), client.connection.stream());
+            registered =
+                options.and_then(|()| registry.register(stream, token, Interest::READABLE | Interest::WRITABLE));
             client
         });
         self.desk.recorder.count(Counter::ClientConnections);
