@@ -106,9 +106,9 @@ pub fn serve(config: Config, mut hooks: Hooks) -> Result<(), StartError> {
     started
 }
 
-/// The threads that are waited for, in the order in which they end.
 struct Server {
-    threads: Vec<Running>,
+    /// The threads that are waited for, in the order in which they end; those of a group end beside each other.
+    threads: Vec<Vec<Running>>,
     /// As it was started.
     config: Arc<Config>,
     /// As the settings were read last.
@@ -123,14 +123,10 @@ struct Running {
 }
 
 impl Server {
-    /// Ends one thread after the other, those that produce work before those that do it.
+    /// Ends the threads, those that produce work before those that do it.
     fn stop(self) {
         self.gauges.set_stopping();
-        for Running { thread, stop } in self.threads {
-            stop.ask();
-            // A panic has ended the process already.
-            let _ = thread.join();
-        }
+        self.threads.into_iter().for_each(end);
     }
 
     /// Takes over what can be taken over from new settings, and says what that was and what needs a restart.
@@ -157,6 +153,15 @@ impl Server {
         let list = |keys: &[&str]| if keys.is_empty() { "nothing".to_owned() } else { keys.join(", ") };
         info!("SIGHUP: reloaded: {}; needs a restart: {}", list(&reloaded), list(&restart));
         self.loaded = new;
+    }
+}
+
+/// Asks all threads of a group before it waits for any: each may take its time to answer what it owes.
+fn end(group: Vec<Running>) {
+    group.iter().for_each(|running| running.stop.ask());
+    for Running { thread, .. } in group {
+        // A panic has ended the process already.
+        let _ = thread.join();
     }
 }
 
@@ -452,12 +457,13 @@ impl Wiring {
             recorder: self.metrics.recorder(),
             gauges: self.gauges.clone(),
         };
-        let mut threads = Vec::new();
+        let mut io = Vec::new();
         for (number, io_loop) in io_threads.into_iter().enumerate() {
-            threads.push(running(format!("io-{number}"), io_loop.stop.clone(), move || io_loop::run(io_loop))?);
+            io.push(running(format!("io-{number}"), io_loop.stop.clone(), move || io_loop::run(io_loop))?);
         }
-        threads.push(running("raft".to_owned(), raft_loop.stop.clone(), move || raft_loop.run())?);
-        threads.push(running("wal".to_owned(), wal_loop.stop.clone(), move || wal_loop.run())?);
+        let raft = running("raft".to_owned(), raft_loop.stop.clone(), move || raft_loop.run())?;
+        let wal = running("wal".to_owned(), wal_loop.stop.clone(), move || wal_loop.run())?;
+        let threads = vec![io, vec![raft], vec![wal]];
         // Nobody waits for the end of these: what they leave unfinished is begun anew at the next start.
         running("bulk".to_owned(), bulk_worker.stop.clone(), move || bulk_worker.run())?;
         running("names".to_owned(), names.stop.clone(), move || names.run())?;
@@ -556,4 +562,31 @@ fn arm_sabotage() {
 fn running(name: String, stop: StopSwitch, run: impl FnOnce() + Send + 'static) -> io::Result<Running> {
     let thread = std::thread::Builder::new().name(name).spawn(run)?;
     Ok(Running { thread, stop })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    /// Each of two threads ends only when the other one was asked, too.
+    #[test]
+    fn the_threads_of_a_group_are_all_asked_before_one_is_waited_for() {
+        let switches: Vec<StopSwitch> = (0..2).map(|_| StopSwitch::new(sleep_with_waker().1)).collect();
+        let (told, tells) = std::sync::mpsc::channel();
+        let group = (0..2).map(|number: usize| {
+            let (other, told) = (switches[1 - number].clone(), told.clone());
+            let run = move || {
+                let deadline = Instant::now() + Duration::from_secs(10);
+                while !other.is_asked() && Instant::now() < deadline {
+                    std::thread::yield_now();
+                }
+                told.send(other.is_asked()).expect("somebody listens");
+            };
+            running(format!("test-{number}"), switches[number].clone(), run).expect("a thread")
+        });
+        end(group.collect());
+        assert_eq!(tells.iter().take(2).collect::<Vec<_>>(), [true, true]);
+    }
 }
