@@ -14,19 +14,30 @@ use super::LockError;
 const LOCK_FILE: &str = "LOCK";
 
 pub(super) fn create_dir(dir: &Path) -> io::Result<()> {
-    if dir.is_dir() {
-        return Ok(());
-    }
     let parent = match dir.parent() {
         Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
+        Some(_) => Path::new("."),
+        None => return Ok(()), // the root: nobody has created it
     };
-    create_dir(parent)?;
-    match fs::create_dir(dir) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
+    if !dir.is_dir() {
+        create_dir(parent)?;
+        match fs::create_dir(dir) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        return sync_dir(parent);
     }
-    fs::File::open(parent)?.sync_all()
+    // An earlier start may have been killed between the directory and the sync of its name.
+    match sync_dir(parent) {
+        // It was not made by us: who makes it and syncs it afterwards may read its parent, on a file system that can be synced
+        // (the root of a system may be one that cannot, with a disk mounted below it).
+        Err(error) if matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput) => Ok(()),
+        synced => synced,
+    }
+}
+
+fn sync_dir(dir: &Path) -> io::Result<()> {
+    fs::File::open(dir)?.sync_all()
 }
 
 pub(super) fn create(path: &Path) -> io::Result<fs::File> {
@@ -82,4 +93,22 @@ pub fn thread_bytes_written() -> Option<u64> {
     let text = std::str::from_utf8(&text[..len]).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("write_bytes:"))?;
     line.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_created_once_and_synced_each_time() {
+        let base = std::env::temp_dir().join(format!("raftkv-create-dir-{}", std::process::id()));
+        let dir = base.join("a").join("b");
+        for _ in 0..2 {
+            create_dir(&dir).expect("it can be created, and exist");
+            assert!(dir.is_dir());
+        }
+        create_dir(Path::new("/")).expect("it exists");
+        create_dir(Path::new(".")).expect("it exists");
+        fs::remove_dir_all(&base).expect("it can be removed");
+    }
 }
