@@ -453,6 +453,7 @@ impl Wiring {
             names: wanted,
             found: found_in,
             fetch: None,
+            has_fetch_failed: false,
             stop: StopSwitch::new(self.raft),
             recorder: self.metrics.recorder(),
             gauges: self.gauges.clone(),

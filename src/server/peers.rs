@@ -253,8 +253,8 @@ impl Peers {
                     let node = *node;
                     self.connect(now, node, address);
                 }
-                dial::Start::Resolve(address) => {
-                    names.push(LookUp { purpose: names::Purpose::Peer(*node), address });
+                dial::Start::Resolve { address, again } => {
+                    names.push(LookUp { purpose: names::Purpose::Peer(*node), address, again });
                 }
             }
         }

@@ -71,6 +71,8 @@ pub(super) struct RaftLoop {
     pub(super) found: Receiver<Vec<Found>>,
     /// A snapshot whose sender's name is being looked up.
     pub(super) fetch: Option<FetchSnapshot>,
+    /// The last snapshot that was to be fetched was not.
+    pub(super) has_fetch_failed: bool,
     pub(super) stop: StopSwitch,
     pub(super) recorder: Recorder,
     pub(super) gauges: Arc<Gauges>,
@@ -217,7 +219,10 @@ impl RaftLoop {
                 match done {
                     Done::LogRead(read) => self.replica.step(now, Input::LogRead(read)),
                     Done::Taken(result) => self.replica.step(now, Input::SnapshotTaken(result)),
-                    Done::Fetched(result) => self.replica.step(now, Input::SnapshotFetched(result)),
+                    Done::Fetched(result) => {
+                        self.has_fetch_failed = result.is_err();
+                        self.replica.step(now, Input::SnapshotFetched(result));
+                    }
                     Done::Damaged(last, why) => self.replica.step(now, Input::SnapshotDamaged { last, why }),
                     Done::Served(to, last) => self.replica.step(now, Input::SnapshotServed { to, last }),
                 }

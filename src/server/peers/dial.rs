@@ -15,6 +15,8 @@ pub(super) struct Dial {
     due: Time,
     /// What the next failure will wait, before jitter.
     delay: Span,
+    /// The last attempt came to nothing.
+    has_failed: bool,
     /// State of a small generator (SplitMix64): only spreads attempts.
     random: SplitMix64,
 }
@@ -24,14 +26,15 @@ pub(super) struct Dial {
 pub(super) enum Start {
     /// Connect here.
     Connect(SocketAddr),
-    /// Look this up first; that may block, so another thread does it.
-    Resolve(String),
+    /// Look this up first; that may block, so another thread does it. `again`: the address that was found last led nowhere.
+    Resolve { address: String, again: bool },
 }
 
 impl Dial {
     /// The first attempt is due at once.
     pub(super) fn new(address: String, seed: u64) -> Dial {
-        Dial { address, due: Time(0), delay: Span::millis(limits::PEER_RETRY_MS_MIN), random: SplitMix64::new(seed) }
+        let (delay, random) = (Span::millis(limits::PEER_RETRY_MS_MIN), SplitMix64::new(seed));
+        Dial { address, due: Time(0), delay, has_failed: false, random }
     }
 
     pub(super) fn due(&self) -> Time {
@@ -47,26 +50,32 @@ impl Dial {
         self.due = Time::NEVER;
         match self.address.parse() {
             Ok(address) => Start::Connect(address),
-            Err(_) => Start::Resolve(self.address.clone()),
+            Err(_) => Start::Resolve { address: self.address.clone(), again: self.has_failed },
         }
     }
 
     /// The next attempt follows later than the last time.
     pub(super) fn failed(&mut self, now: Time) {
-        self.due = now + self.jittered();
-        self.delay = Span(self.delay.times(2).0.min(Span::millis(limits::PEER_RETRY_MS_MAX).0));
+        self.has_failed = true;
+        self.wait(now);
     }
 
     /// An open connection was lost: try soon.
     pub(super) fn lost(&mut self, now: Time) {
         self.delay = Span::millis(limits::PEER_RETRY_MS_MIN);
-        self.failed(now);
+        self.wait(now);
     }
 
     /// A connection is open.
     pub(super) fn succeeded(&mut self) {
         self.due = Time::NEVER;
         self.delay = Span::millis(limits::PEER_RETRY_MS_MIN);
+        self.has_failed = false;
+    }
+
+    fn wait(&mut self, now: Time) {
+        self.due = now + self.jittered();
+        self.delay = Span(self.delay.times(2).0.min(Span::millis(limits::PEER_RETRY_MS_MAX).0));
     }
 
     /// The delay, less up to a quarter.
@@ -102,7 +111,14 @@ mod tests {
 
     #[test]
     fn a_name_is_looked_up_elsewhere() {
-        let mut dial = Dial::new("node-1.example:7401".to_owned(), 1);
-        assert_eq!(dial.start(), Start::Resolve("node-1.example:7401".to_owned()));
+        let name = "node-1.example:7401";
+        let mut dial = Dial::new(name.to_owned(), 1);
+        let resolve = |again| Start::Resolve { address: name.to_owned(), again };
+        assert_eq!(dial.start(), resolve(false));
+        dial.failed(Time(0));
+        assert_eq!(dial.start(), resolve(true), "another address, if there is one");
+        dial.succeeded();
+        dial.lost(Time(0));
+        assert_eq!(dial.start(), resolve(false), "where it was reached before");
     }
 }

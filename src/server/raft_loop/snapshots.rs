@@ -58,7 +58,7 @@ impl RaftLoop {
             Ok(address) => self.fetch_from(wanted, address),
             Err(_) => {
                 let (purpose, address) = (Purpose::Snapshot(wanted.from), wanted.address.clone());
-                self.names.batch().push(LookUp { purpose, address });
+                self.names.batch().push(LookUp { purpose, address, again: self.has_fetch_failed });
                 self.fetch = Some(wanted);
             }
         }
