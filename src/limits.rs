@@ -347,6 +347,9 @@ pub const CLIENT_KEEPALIVE_PROBES: u32 = 3;
 pub const CLIENT_OUT_BYTES_MAX: usize = 1024 * 1024;
 /// Capacity that an idle connection keeps for replies, in bytes.
 pub const CLIENT_OUT_BYTES_KEPT: usize = 16 * 1024;
+/// Postponed reads of one connection that are answered before the others have their turn, unless `CLIENT_OUT_BYTES_MAX` bytes
+/// come together before.
+pub const CLIENT_POSTPONED_PER_TURN: usize = 64;
 /// Reads of one connection's socket before the others have their turn.
 pub const CLIENT_READS_PER_TURN: usize = 4;
 /// Longest deadline of a request, and the one of a request that names none, in milliseconds.

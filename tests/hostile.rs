@@ -339,6 +339,30 @@ fn a_client_that_never_reads_costs_bounded_memory() {
     assert!(grown < 200 * 1024, "four clients that never read cost {grown} KiB");
 }
 
+/// Answers that were put off for want of room follow, in turns, when the client begins to read: all of them.
+#[test]
+fn a_client_that_reads_late_gets_all_that_was_put_off() {
+    let cluster = Cluster::start("reads-late", 1);
+    let value = "v".repeat(16 * 1024);
+    assert!(cluster.cli(&["put", "k", &value]).status.success());
+    let mut late = greeted(&cluster.ports.client(0));
+    let count = 2000;
+    let requests: Vec<u8> = (0..count).flat_map(|number| encoded(number, &Request::Get { key: b"k" })).collect();
+    late.write_all(&requests).expect("the server takes requests");
+    // Meanwhile, the socket is full and the rest is put off.
+    let mut other = greeted(&cluster.ports.client(0));
+    let mut seen = std::collections::BTreeSet::new();
+    for round in 0..count {
+        let (number, status, _) = summary(&read_frame(&mut late).expect("an answer"));
+        assert_eq!(status, Status::Ok);
+        assert!(seen.insert(number), "{number} is answered once");
+        if round % 100 == 0 {
+            other.write_all(&encoded(round, &Request::Get { key: b"missing" })).expect("the server reads");
+            assert_eq!(summary(&read_frame(&mut other).expect("an answer")).1, Status::NotFound);
+        }
+    }
+}
+
 /// C-26: more requests than there are credits; all are answered, none is refused.
 #[test]
 fn c26_requests_beyond_the_credits_wait_and_are_answered() {

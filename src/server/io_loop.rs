@@ -208,7 +208,7 @@ impl IoLoop {
     }
 
     fn sleep(&mut self, events: &mut Events) {
-        let busy = self.acceptable || !self.readable.is_empty() || self.resumable;
+        let busy = self.acceptable || !self.readable.is_empty() || !self.unsent.is_empty() || self.resumable;
         let alarm = self.desk.read_alarm();
         let timeout = if busy || !self.may_sleep() {
             Some(Duration::ZERO)

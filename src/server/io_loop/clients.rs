@@ -402,32 +402,26 @@ impl IoLoop {
         for key in unsent.drain(..) {
             self.flush_client(now, key);
         }
-        if self.unsent.is_empty() {
-            self.unsent = unsent; // keeps its capacity
-        }
+        // What was noted meanwhile has its turn in the next iteration; the capacity stays.
+        unsent.append(&mut self.unsent);
+        self.unsent = unsent;
     }
 
     fn flush_client(&mut self, now: Time, key: Key) {
         let Some(client) = self.clients.get_mut(key) else { return };
         client.is_unsent = false;
-        loop {
-            let Some(client) = self.clients.get_mut(key) else { return };
-            let before = client.connection.outgoing.unsent();
-            match client.connection.flush() {
-                Ok(true) => client.silence_end = Time::NEVER,
-                Ok(false) => {
-                    if client.silence_end == Time::NEVER || client.connection.outgoing.unsent() < before {
-                        client.silence_end = now + Span::millis(limits::CLIENT_SILENCE_MS);
-                    }
-                    return;
-                }
-                Err(error) => {
-                    debug!("lost a client: {error}");
-                    return self.close(key);
-                }
+        if !self.send_replies(now, key) {
+            return;
+        }
+        if self.owes_postponed(key) {
+            self.answer_postponed(key);
+            if !self.send_replies(now, key) {
+                return;
             }
-            let Some(read) = client.postponed.pop_front() else { break };
-            self.answer_postponed(key, read);
+            if self.owes_postponed(key) {
+                // However fast it reads, the others have their turn before it gets more.
+                return self.note_unsent(key);
+            }
         }
         if self.clients.get_mut(key).is_some_and(|client| client.is_paused) {
             self.resumable = true;
@@ -435,12 +429,48 @@ impl IoLoop {
         self.close_if_done(key);
     }
 
-    /// As `answer_reads`, for the first of those that were postponed.
-    fn answer_postponed(&mut self, key: Key, read: ReadOp) {
-        let Some(client) = self.clients.get_mut(key) else { return };
-        if self.desk.answer(read, &self.reader.pin(), client.connection.outgoing.out()) == Taken::Answered {
-            client.in_flight -= 1;
-            self.desk.credits += 1;
+    /// Sends what the socket takes. True: nothing is left; false: the connection goes on when its socket is writable, or is
+    /// closed.
+    fn send_replies(&mut self, now: Time, key: Key) -> bool {
+        let Some(client) = self.clients.get_mut(key) else { return false };
+        let before = client.connection.outgoing.unsent();
+        match client.connection.flush() {
+            Ok(true) => {
+                client.silence_end = Time::NEVER;
+                true
+            }
+            Ok(false) => {
+                if client.silence_end == Time::NEVER || client.connection.outgoing.unsent() < before {
+                    client.silence_end = now + Span::millis(limits::CLIENT_SILENCE_MS);
+                }
+                false
+            }
+            Err(error) => {
+                debug!("lost a client: {error}");
+                self.close(key);
+                false
+            }
+        }
+    }
+
+    fn owes_postponed(&mut self, key: Key) -> bool {
+        self.clients.get_mut(key).is_some_and(|client| !client.postponed.is_empty())
+    }
+
+    /// As `answer_reads`, for the first of those that were postponed: as many as there is room for, and as one turn may have.
+    fn answer_postponed(&mut self, key: Key) {
+        let IoLoop { reader, clients, desk, .. } = self;
+        let Some(client) = clients.get_mut(key) else { return };
+        let pinned = reader.pin();
+        for _ in 0..limits::CLIENT_POSTPONED_PER_TURN {
+            if client.connection.outgoing.unsent() >= limits::CLIENT_OUT_BYTES_MAX {
+                break;
+            }
+            let Some(read) = client.postponed.pop_front() else { break };
+            if desk.answer(read, &pinned, client.connection.outgoing.out()) == Taken::Answered {
+                client.in_flight -= 1;
+                desk.credits += 1;
+            }
         }
     }
 
