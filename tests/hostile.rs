@@ -339,6 +339,32 @@ fn a_client_that_never_reads_costs_bounded_memory() {
     assert!(grown < 200 * 1024, "four clients that never read cost {grown} KiB");
 }
 
+/// Many that never read: what a loop keeps for all of them is bounded. Others wait meanwhile, and not for long.
+#[test]
+fn many_clients_that_never_read_cost_bounded_memory_and_are_disconnected() {
+    let flags = ["--io-threads", "1"].map(str::to_owned).to_vec();
+    let mut cluster = Cluster::prepare("many-never-read", 1, Setup { flags, ..Setup::default() });
+    cluster.start_all();
+    cluster.wait_for_leader();
+    let file = cluster.dir.join("value");
+    std::fs::write(&file, vec![b'v'; 1 << 20]).expect("a file for the value");
+    assert!(cluster.cli(&["put", "large", &format!("@{}", file.display())]).status.success());
+    let before = resident_kib(&cluster, 0);
+    let mut greedy: Vec<TcpStream> = (0..250).map(|_| greeted(&cluster.ports.client(0))).collect();
+    let requests: Vec<u8> = (0..8).flat_map(|n| encoded(n, &Request::Get { key: b"large" })).collect();
+    greedy.iter_mut().for_each(|stream| stream.write_all(&requests).expect("there is room in the socket"));
+    // It is answered when others are given up, and its own reads are not lost.
+    let mut patient = greeted(&cluster.ports.client(0));
+    patient.write_all(&requests).expect("there is room in the socket");
+    let grown = resident_kib(&cluster, 0).saturating_sub(before);
+    assert!(grown < 350 * 1024, "they cost {grown} KiB");
+    for _ in 0..8 {
+        assert_eq!(summary(&read_frame(&mut patient).expect("an answer")).1, Status::Ok);
+    }
+    let grown = resident_kib(&cluster, 0).saturating_sub(before);
+    assert!(grown < 350 * 1024, "they cost {grown} KiB");
+}
+
 /// Answers that were put off for want of room follow, in turns, when the client begins to read: all of them.
 #[test]
 fn a_client_that_reads_late_gets_all_that_was_put_off() {

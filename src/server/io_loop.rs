@@ -8,6 +8,7 @@ mod clients;
 mod desk;
 mod replies;
 mod scan;
+mod unsent;
 
 use std::collections::VecDeque;
 use std::io;
@@ -37,6 +38,7 @@ use crate::replica::Completion;
 use crate::time::{Span, Time};
 use clients::Client;
 use desk::{Desk, DeskParts};
+use unsent::Unsent;
 
 /// Readiness of the listener (io-0 only).
 const LISTENER: Token = Token(0);
@@ -106,7 +108,7 @@ struct IoLoop {
     /// Connections that may have something to read.
     readable: Vec<Key>,
     /// Connections with replies to send.
-    unsent: Vec<Key>,
+    unsent: Unsent,
     /// Connections that wait for a credit, a buffer, or room; each once, in the order in which they came.
     paused: VecDeque<Key>,
     /// Since they were last looked at, something has come back that paused connections wait for.
@@ -141,7 +143,7 @@ impl IoLoop {
             acceptable: false,
             accept_again: Time::NEVER,
             readable: Vec::new(),
-            unsent: Vec::new(),
+            unsent: Unsent::new(limits::IO_UNSENT_BYTES_MAX),
             paused: VecDeque::new(),
             resumable: false,
             resuming: false,
@@ -169,7 +171,7 @@ impl IoLoop {
             self.measured(Measure::DecodeUs, !self.readable.is_empty(), |this| this.read_clients(now));
             self.resumable |= self.desk.send(now) && !self.paused.is_empty();
             self.refuse_late_reads(now);
-            self.measured(Measure::ReplyUs, !self.unsent.is_empty(), |this| this.flush_clients(now));
+            self.measured(Measure::ReplyUs, !self.unsent.keys.is_empty(), |this| this.flush_clients(now));
             self.gauges.set_credits(self.desk.number, self.desk.credits);
             self.sweep(now);
         }
@@ -208,7 +210,7 @@ impl IoLoop {
     }
 
     fn sleep(&mut self, events: &mut Events) {
-        let busy = self.acceptable || !self.readable.is_empty() || !self.unsent.is_empty() || self.resumable;
+        let busy = self.acceptable || !self.readable.is_empty() || !self.unsent.keys.is_empty() || self.resumable;
         let alarm = self.desk.read_alarm();
         let timeout = if busy || !self.may_sleep() {
             Some(Duration::ZERO)
@@ -343,13 +345,14 @@ impl IoLoop {
 
     fn note_unsent(&mut self, key: Key) {
         if let Some(client) = self.clients.get_mut(key) {
-            client.note_unsent(key, &mut self.unsent);
+            self.unsent.note(key, client);
         }
     }
 
     fn close(&mut self, key: Key) {
         if let Some(mut client) = self.clients.remove(key) {
             self.desk.credits += client.postponed.len() as u32;
+            self.unsent.forget(&client);
             let _ = self.poll.registry().deregister(client.connection.stream()); // closing does the same
             self.counts[usize::from(self.desk.number)].fetch_sub(1, Ordering::Relaxed);
         }

@@ -30,6 +30,8 @@ pub(super) struct Client {
     pub(super) is_readable: bool,
     /// It is in the list of connections with replies.
     pub(super) is_unsent: bool,
+    /// Bytes of its replies that are counted among those of its loop.
+    pub(super) counted: usize,
     /// It is in the FIFO of paused connections.
     is_paused: bool,
     /// It waits there for a buffer, and may hold a smaller one: its patience runs on, or those that wait for each other's
@@ -75,19 +77,13 @@ impl Client {
             postponed: VecDeque::new(),
             is_readable: false,
             is_unsent: false,
+            counted: 0,
             is_paused: false,
             is_starved: false,
             ends: false,
             read_closed: false,
             patience_end: now + Span::millis(limits::CLIENT_PATIENCE_MS),
             silence_end: Time::NEVER,
-        }
-    }
-
-    /// Puts it into the list of connections with replies, once.
-    pub(super) fn note_unsent(&mut self, key: Key, unsent: &mut Vec<Key>) {
-        if !std::mem::replace(&mut self.is_unsent, true) {
-            unsent.push(key);
         }
     }
 
@@ -104,14 +100,22 @@ impl Client {
         }
     }
 
-    /// It has used up its patience, or takes none of its replies.
-    fn is_late(&self, now: Time) -> bool {
+    /// It has used up its patience, or takes none of its replies; that ends sooner while others wait for it.
+    fn is_late(&self, now: Time, others_wait: bool) -> bool {
         let waits_for_us = self.is_paused && !self.is_starved;
-        self.patience_end <= now && !waits_for_us || self.silence_end <= now
+        let cut_short = limits::CLIENT_SILENCE_MS - limits::CLIENT_SILENCE_SPENT_MS;
+        let silence_end_before = if others_wait { now + Span::millis(cut_short) } else { now };
+        self.patience_end <= now && !waits_for_us || self.silence_end <= silence_end_before
     }
 
-    fn has_room(&self) -> bool {
-        self.postponed.is_empty() && self.connection.outgoing.unsent() < limits::CLIENT_OUT_BYTES_MAX
+    /// `is_spent`: the loop's clients owe it too much already.
+    fn has_room(&self, is_spent: bool) -> bool {
+        !is_spent && self.postponed.is_empty() && self.connection.outgoing.unsent() < limits::CLIENT_OUT_BYTES_MAX
+    }
+
+    /// It has taken all its replies, and others have not: no event tells when its postponed reads may go on.
+    fn waits_for_others(&self) -> bool {
+        !self.postponed.is_empty() && self.connection.outgoing.unsent() == 0
     }
 
     /// Everything it asked for is answered and sent, and nothing more will come.
@@ -141,6 +145,11 @@ impl IoLoop {
         for _ in 0..self.paused.len() {
             let Some(key) = self.paused.pop_front() else { break };
             let Some(client) = self.clients.get_mut(key) else { continue };
+            if client.waits_for_others() {
+                self.unsent.note(key, client); // answers if there is room now
+                self.paused.push_back(key);
+                continue;
+            }
             (client.is_paused, client.is_starved) = (false, false);
             self.read_client(now, key);
         }
@@ -206,7 +215,7 @@ impl IoLoop {
             if client.connection.incoming.untaken().is_empty() {
                 return Stopped::No;
             }
-            if !client.has_room() || !self.desk.may_take(client.connection.incoming.untaken()) {
+            if !client.has_room(self.unsent.is_spent()) || !self.desk.may_take(client.connection.incoming.untaken()) {
                 self.pause(key, Counter::CreditsPaused);
                 return Stopped::Paused;
             }
@@ -345,14 +354,17 @@ impl IoLoop {
                 desk.credits += 1;
                 continue;
             };
-            if !client.has_room() {
+            if !client.has_room(unsent.is_spent()) {
                 client.postponed.push_back(read);
+                if client.waits_for_others() {
+                    unsent.note(key, client);
+                }
                 continue;
             }
             if desk.answer(read, &pinned, client.connection.outgoing.out()) == Taken::Answered {
                 client.in_flight -= 1;
                 desk.credits += 1;
-                client.note_unsent(key, unsent);
+                unsent.note(key, client);
             }
         }
         drop(pinned);
@@ -398,13 +410,15 @@ impl IoLoop {
 
     /// One write for every connection with replies; what was postponed follows as there is room.
     pub(super) fn flush_clients(&mut self, now: Time) {
-        let mut unsent = std::mem::take(&mut self.unsent);
-        for key in unsent.drain(..) {
+        let was_spent = self.unsent.is_spent();
+        let mut keys = std::mem::take(&mut self.unsent.keys);
+        for key in keys.drain(..) {
             self.flush_client(now, key);
         }
         // What was noted meanwhile has its turn in the next iteration; the capacity stays.
-        unsent.append(&mut self.unsent);
-        self.unsent = unsent;
+        keys.append(&mut self.unsent.keys);
+        self.unsent.keys = keys;
+        self.resumable |= was_spent && !self.unsent.is_spent() && !self.paused.is_empty();
     }
 
     fn flush_client(&mut self, now: Time, key: Key) {
@@ -414,6 +428,9 @@ impl IoLoop {
             return;
         }
         if self.owes_postponed(key) {
+            if self.unsent.is_spent() {
+                return self.pause(key, Counter::CreditsPaused);
+            }
             self.answer_postponed(key);
             if !self.send_replies(now, key) {
                 return;
@@ -434,7 +451,9 @@ impl IoLoop {
     fn send_replies(&mut self, now: Time, key: Key) -> bool {
         let Some(client) = self.clients.get_mut(key) else { return false };
         let before = client.connection.outgoing.unsent();
-        match client.connection.flush() {
+        let flushed = client.connection.flush();
+        self.unsent.count(client);
+        match flushed {
             Ok(true) => {
                 client.silence_end = Time::NEVER;
                 true
@@ -486,8 +505,9 @@ impl IoLoop {
             return;
         }
         self.next_sweep = now + Span::millis(limits::SWEEP_MS);
-        let late: Vec<Key> =
-            self.clients.iter_mut().filter(|(_, client)| client.is_late(now)).map(|(key, _)| key).collect();
+        let others_wait = self.unsent.is_spent();
+        let is_late = |(key, client): (Key, &mut Client)| client.is_late(now, others_wait).then_some(key);
+        let late: Vec<Key> = self.clients.iter_mut().filter_map(is_late).collect();
         for key in late {
             self.desk.recorder.count(Counter::ClientConnectionsRefused);
             self.close(key);
