@@ -50,7 +50,7 @@ fn ask(client: &mut Client, row: &Row, wanted: LogLevel<'_>) -> Result<Option<St
     }
     match client.log_level(&row.address, wanted) {
         Ok(filter) => Ok(Some(filter)),
-        Err(error) if error.cause == Cause::Answered => Err(of(&error)),
+        Err(error) if matches!(error.cause, Cause::Answered | Cause::TooLong) => Err(of(&error)),
         Err(_) => Ok(None),
     }
 }

@@ -105,6 +105,8 @@ fn name(error: &Error) -> String {
         (Cause::Unreachable, _) => "UNREACHABLE".to_owned(),
         (Cause::Incompatible, _) => "INCOMPATIBLE".to_owned(),
         (Cause::ConnectionLost, _) => "CONNECTION_LOST".to_owned(),
+        (Cause::TooLong, _) => "TOO_LARGE".to_owned(),
+        (Cause::ViewLost, _) => "VIEW_LOST".to_owned(),
         (_, Reason::None) if error.cause == Cause::Deadline => "DEADLINE".to_owned(),
         (_, Reason::NotANumber) => "NOT_A_NUMBER".to_owned(),
         (_, Reason::None) => format!("{:?}", error.status),
@@ -138,6 +140,10 @@ fn hint(error: &Error) -> String {
         return format!("`raftkv outcome {}/{}` says what became of it", number.session, number.sequence);
     }
     let text = match (error.status, error.reason) {
+        _ if error.cause == Cause::ViewLost => {
+            "start it again: another node takes it, and shows all keys as of one later moment"
+        }
+        _ if error.cause == Cause::TooLong => "a key has at most 4 KiB, a value 1 MiB: split it",
         (Status::NotFound, _) => "`raftkv scan` lists keys",
         (Status::Exists, _) => "`raftkv update` replaces a value",
         (_, Reason::RevisionMismatch) => "read the key again: `raftkv get -o json` shows its revision",
@@ -218,6 +224,18 @@ mod tests {
             let report = Report::of(&failed, "hello");
             assert_eq!((report.exit, report.what.as_str()), (4, format!("the key `hello` {words}").as_str()));
         }
+    }
+
+    #[test]
+    fn what_was_not_sent_and_a_scan_that_cannot_go_on_have_names_of_their_own() {
+        let long = error(Status::TooLarge, Reason::None, Effect::None, Cause::TooLong);
+        let report = Report::of(&long, "k");
+        assert_eq!((report.name.as_str(), report.exit, report.effect), ("TOO_LARGE", 8, Effect::None));
+        let lost = error(Status::NotExecuted, Reason::None, Effect::None, Cause::ViewLost);
+        let report = Report::of(&lost, "export");
+        assert_eq!((report.name.as_str(), report.exit), ("VIEW_LOST", 5));
+        assert!(report.what.starts_with("the node at 127.0.0.1:7400 has gone away"), "{}", report.what);
+        assert!(report.hint.starts_with("start it again"), "{}", report.hint);
     }
 
     #[test]

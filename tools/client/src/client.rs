@@ -119,7 +119,9 @@ impl Scan<'_> {
             count_only: false,
         };
         let call = Call { read_mode: self.options.read_mode, only: self.holder, ..Call::default() };
-        let page = self.client.fetch_page(scan, call)?;
+        let is_first = self.state == ScanState::First;
+        let page = self.client.fetch_page(scan, call);
+        let page = page.map_err(|error| if is_first { error } else { error.of_next_page() })?;
         self.revision = Some(page.revision);
         (self.view, self.holder) = (page.view, Some(page.endpoint));
         self.page = page.items.into();
@@ -299,7 +301,8 @@ impl Client {
                 keys_only: true,
                 count_only: true,
             };
-            let page = self.fetch_page(scan, call)?;
+            let page = self.fetch_page(scan, call);
+            let page = page.map_err(|error| if view.is_some() { error.of_next_page() } else { error })?;
             count += page.count;
             if page.view.is_none() {
                 return Ok((count, page.revision));

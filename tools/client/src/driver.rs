@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll};
 use protocol::command::Command;
 use protocol::frame;
-use protocol::reply::{Reply, ReplyBody};
+use protocol::reply::{Reason, Reply, ReplyBody};
 use protocol::request::{ReadMode, Request, RequestHeader};
 use protocol::{RequestId, SessionId};
 
@@ -116,6 +116,10 @@ pub struct Pipeline {
     spare: Vec<Vec<u8>>,
     /// Operations that ended without an answer of a node, not handed out yet.
     failed: Vec<(Token, Failure)>,
+    /// Operations that were not begun, because no node would take them; not handed out yet.
+    unsent: Vec<(Token, Error)>,
+    /// Who gave the last refusal, and why: also of what this client asks on its own behalf.
+    last_refusal: Option<(EndpointId, Reason)>,
     last_answered: EndpointId,
 }
 
@@ -127,10 +131,13 @@ struct Operation {
     explain: bool,
 }
 
-/// Largest frame that a server sends: a page or a value; a page carries one item at least.
+/// Largest frame that a server sends: a page or a value; a page carries one item at least. Longer requests are not sent:
+/// whatever a server's settings are, it takes no more than a value with its key.
 const FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How long one attempt of a read waits for a node that has taken the request and says nothing.
 const READ_ATTEMPT: Span = Span(1_000_000_000);
+/// How long before its deadline a read is to be answered, whatever the answer is; an eighth of what is left, if that is less.
+const READ_ANSWER_MS: u32 = 50;
 const SPARE_MAX: usize = 1024;
 const EVENTS: usize = 64;
 
@@ -158,15 +165,23 @@ impl Pipeline {
             operations: BTreeMap::new(),
             spare: Vec::new(),
             failed: Vec::new(),
+            unsent: Vec::new(),
+            last_refusal: None,
             last_answered: EndpointId(0),
         })
     }
 
-    /// Accepts an operation. It is only encoded; [`Self::poll`] sends everything accepted in one write.
+    /// Accepts an operation. It is only encoded; [`Self::poll`] sends everything accepted in one write. One that is longer
+    /// than any node takes is not sent; `poll` hands out its end like any other.
     ///
     /// Panics if an operation with this token is under way.
     pub fn submit(&mut self, submission: Submission<'_>) {
         let Submission { token, request, read_mode, repeatable, only, timeout, explain } = submission;
+        let bytes = request.encoded_len();
+        if bytes > FRAME_BYTES_MAX {
+            self.unsent.push((token, Error::too_long(bytes, FRAME_BYTES_MAX)));
+            return;
+        }
         let mut frame = self.spare.pop().unwrap_or_default();
         frame.clear();
         request.encode(&RequestHeader { read_mode, ..RequestHeader::default() }, &mut frame);
@@ -216,7 +231,7 @@ impl Pipeline {
 
     /// Operations submitted and not completed.
     pub fn pending(&self) -> usize {
-        self.operations.len()
+        self.operations.len() + self.unsent.len()
     }
 
     /// The endpoint of an address, for [`Submission::only`]. None: the table of endpoints is full.
@@ -308,6 +323,11 @@ impl Pipeline {
         let (frame, _) = frame::split(&operation.frame, FRAME_BYTES_MAX).expect("encoded here").expect("whole");
         let incoming = Request::decode(&frame).expect("encoded here");
         let Operation { read_mode, explain, .. } = *operation;
+        let deadline_ms = match incoming.request {
+            // A node without a leader holds a read until its deadline, and then says that; it must not come too late.
+            Request::Get { .. } | Request::Scan(_) => (deadline_ms - READ_ANSWER_MS.min(deadline_ms / 8)).max(1),
+            _ => deadline_ms,
+        };
         let (session, sequence) = number.map(|number| (number.session, number.sequence)).unwrap_or_default();
         let header = RequestHeader { request, session, sequence, deadline_ms, read_mode, explain };
         link.push(request, |out| incoming.request.encode(&header, out));
@@ -376,6 +396,9 @@ impl Pipeline {
         done: &mut dyn FnMut(Completion<'_>),
     ) -> usize {
         let header = reply.header;
+        if header.reason != Reason::None {
+            self.last_refusal = Some((connection.endpoint, header.reason));
+        }
         let leader = reply.leader.map(|leader| leader.address);
         let now = self.now();
         self.machine.step(
@@ -436,11 +459,26 @@ impl Pipeline {
         }
     }
 
+    /// An operation whose last attempt found nobody, although a node has answered before: the node's reason is why it was not
+    /// done, and "nobody could be reached" would be false.
+    fn with_who_answered(&self, failure: Failure) -> Failure {
+        match self.last_refusal {
+            Some((endpoint, reason)) if failure.cause == Cause::Unreachable && reason == failure.reason => {
+                Failure { cause: Cause::Answered, endpoint: Some(endpoint), ..failure }
+            }
+            _ => failure,
+        }
+    }
+
     fn hand_out_failed(&mut self, done: &mut dyn FnMut(Completion<'_>)) -> usize {
-        let failed = std::mem::take(&mut self.failed);
-        let count = failed.len();
+        let (failed, unsent) = (std::mem::take(&mut self.failed), std::mem::take(&mut self.unsent));
+        let count = failed.len() + unsent.len();
+        for (token, error) in unsent {
+            done(Completion { token, result: Err(error) });
+        }
         for (token, failure) in failed {
             self.forget(token);
+            let failure = self.with_who_answered(failure);
             let address = |endpoint: EndpointId| self.machine.address(endpoint).to_owned();
             let error = Error {
                 status: failure.status,

@@ -19,6 +19,10 @@ pub enum Cause {
     ConnectionLost,
     /// The node speaks no version that this client speaks, or not raftkv at all.
     Incompatible,
+    /// This client did not send it: no node takes a request that long.
+    TooLong,
+    /// The node that held the scan's view has gone away, and the others do not know that view.
+    ViewLost,
 }
 
 /// An operation that did not succeed, and whether it can have taken effect.
@@ -68,6 +72,25 @@ impl Error {
         }
     }
 
+    /// A request of so many bytes is not sent.
+    pub(crate) fn too_long(bytes: usize, most: usize) -> Self {
+        Self {
+            status: Status::TooLarge,
+            effect: Effect::None,
+            cause: Cause::TooLong,
+            message: format!("the request has {bytes} bytes, and no node takes more than {most}"),
+            ..Self::cannot_wait(&std::io::Error::other(""))
+        }
+    }
+
+    /// The next page of a scan did not come. If that is because its node has gone away, the scan cannot go on anywhere.
+    pub(crate) fn of_next_page(self) -> Self {
+        match self.cause {
+            Cause::Unreachable | Cause::ConnectionLost | Cause::Incompatible => Self { cause: Cause::ViewLost, ..self },
+            Cause::Answered | Cause::Deadline | Cause::TooLong | Cause::ViewLost => self,
+        }
+    }
+
     /// The system cannot wait for sockets; the operation may be under way.
     pub(crate) fn cannot_wait(error: &std::io::Error) -> Self {
         Self {
@@ -97,6 +120,8 @@ impl fmt::Display for Error {
             Cause::Deadline => write!(f, "the deadline passed{at}"),
             Cause::ConnectionLost => write!(f, "the connection{at} ended before the reply came"),
             Cause::Incompatible => write!(f, "the node{at} does not speak this client's protocol"),
+            Cause::TooLong => write!(f, "{}; it was not sent", self.message),
+            Cause::ViewLost => write!(f, "the node{at} has gone away, and with it the view that the scan went through"),
         }
     }
 }
