@@ -4,7 +4,7 @@
 //! ```text
 //! > file.toml          a file in the working directory, its lines behind bars
 //! | id = 0
-//! $ raftkv get k       a command
+//! $ raftkv get k       a command; `>FILE` or `<FILE` behind it: where its standard output goes, its input comes from
 //! : text               what it writes to standard output,
 //! ! text               to standard error,
 //! ? 3                  and its exit code, if that is not 0
@@ -14,6 +14,7 @@
 mod support;
 
 use std::fmt::Write as _;
+use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -37,7 +38,15 @@ impl Stage<'_> {
         let mut words = line.split_whitespace();
         assert_eq!(words.next(), Some("raftkv"), "{line}");
         let mut command = Command::new(support::raftkv());
-        command.args(words).current_dir(self.dir).stdin(Stdio::null());
+        command.current_dir(self.dir).stdin(Stdio::null());
+        let file = |path: &str, options: &OpenOptions| options.open(self.dir.join(path)).expect("the file opens");
+        for word in words {
+            match (word.strip_prefix('>'), word.strip_prefix('<')) {
+                (Some(path), _) => command.stdout(file(path, OpenOptions::new().write(true))),
+                (_, Some(path)) => command.stdin(file(path, OpenOptions::new().read(true))),
+                (None, None) => command.arg(word),
+            };
+        }
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("RAFTKV_")) {
             command.env_remove(name);
         }

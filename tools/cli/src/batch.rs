@@ -39,11 +39,13 @@ pub(crate) fn run(client: &mut Client, globals: &Globals, file: Option<&Path>) -
     let Some(batch) = builder.batch() else { return Err(Report::usage("there is no operation")) };
     let written = client.batch(batch).map_err(|error| refused(&error))?;
     match globals.output {
-        Output::Text => output::line(&format!("applied {} operations (revision {})", lines.len(), written.revision))?,
+        Output::Text => {
+            output::applied(&format!("applied {} operations (revision {})", lines.len(), written.revision))?
+        }
         Output::Json => {
             let object =
                 json!({ "ok": true, "did": "applied", "operations": lines.len(), "revision": written.revision.0 });
-            output::line(&object.to_string())?;
+            output::applied(&object.to_string())?;
         }
     }
     Ok(ExitCode::from(exit::DONE))

@@ -51,10 +51,10 @@ pub(crate) fn run(arguments: &DevArgs, globals: &Globals) -> Result<ExitCode, Re
 /// Says what was done: a line for people, or one object with `fields`.
 fn done(globals: &Globals, text: &str, mut fields: Value) -> Result<ExitCode, Report> {
     match globals.output {
-        Output::Text => output::line(text)?,
+        Output::Text => output::applied(text)?,
         Output::Json => {
             fields["ok"] = Value::from(true);
-            output::line(&fields.to_string())?;
+            output::applied(&fields.to_string())?;
         }
     }
     Ok(ExitCode::from(exit::DONE))

@@ -34,10 +34,14 @@ pub(crate) fn run(client: &mut Client, globals: &Globals, verb: &ExplainVerb) ->
     let round_trip = start.elapsed();
     let explained = explained.map_err(|error| Report::of(&error, &text::show(&key)))?;
     let did = if explained.created { "created" } else { did };
-    output::line(&match globals.output {
+    let text = match globals.output {
         Output::Json => as_json(did, &key, &explained, round_trip).to_string(),
         Output::Text => as_text(did, &key, &explained, round_trip),
-    })?;
+    };
+    match request {
+        Request::Get { .. } => output::line(&text)?,
+        _ => output::applied(&text)?,
+    }
     Ok(ExitCode::from(exit::DONE))
 }
 

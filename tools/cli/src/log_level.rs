@@ -29,10 +29,16 @@ pub(crate) fn run(
     let mut silent = Vec::new();
     for row in rows(client, *node, only_known)? {
         match ask(client, &row, wanted)? {
-            Some(filter) => output::line(&match globals.output {
-                Output::Json => json!({ "node": row.id, "filter": filter }).to_string(),
-                Output::Text => format!("node {}: {filter}", row.name()),
-            })?,
+            Some(filter) => {
+                let text = match globals.output {
+                    Output::Json => json!({ "node": row.id, "filter": filter }).to_string(),
+                    Output::Text => format!("node {}: {filter}", row.name()),
+                };
+                match wanted {
+                    LogLevel::Show => output::line(&text)?,
+                    LogLevel::Change(_) | LogLevel::Reset => output::applied(&text)?,
+                }
+            }
             None => silent.push(row.name()),
         }
     }

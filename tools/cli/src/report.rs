@@ -1,5 +1,6 @@
 //! Errors, in three lines for people (what happened, whether it took effect, what to do) or as one JSON object.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use client::{Cause, Error, More};
@@ -38,8 +39,22 @@ impl Report {
 
     /// Something on this machine failed.
     pub(crate) fn local(what: impl Into<String>, effect: Effect) -> Self {
-        let hint = "see the system's message above".to_owned();
+        let hint = match effect {
+            Effect::None => "this machine is at fault, not the cluster: mend what the message names, and say it again",
+            Effect::Applied | Effect::Unknown => {
+                "this machine is at fault, not the cluster: before it is said again, look what is there (`raftkv get`, `raftkv scan`)"
+            }
+        };
+        let hint = hint.to_owned();
         Self { name: "LOCAL".to_owned(), exit: exit::OTHER, effect, what: what.into(), hint, leader: None }
+    }
+
+    /// It was applied, and the line that tells so cannot be written.
+    pub(crate) fn unsaid(line: &str, error: &std::io::Error) -> Self {
+        let answer = line.lines().next().unwrap_or_default();
+        let what = format!("it was applied, but standard output cannot be written: {error}; the answer was: {answer}");
+        let hint = "do not say it again, it would be applied twice".to_owned();
+        Self { hint, ..Self::local(what, Effect::Applied) }
     }
 
     /// An operation on `subject` (a key, say) ended with an error.
@@ -71,10 +86,12 @@ impl Report {
 
     /// Shows it on standard error and gives the exit code.
     pub(crate) fn show(&self, output: Output) -> ExitCode {
-        match output {
-            Output::Text => eprintln!("{}", self.text()),
-            Output::Json => eprintln!("{}", self.json()),
-        }
+        let text = match output {
+            Output::Text => self.text(),
+            Output::Json => self.json(),
+        };
+        // Nowhere is left to say that standard error cannot be written; the exit code stands.
+        let _ = writeln!(std::io::stderr(), "{text}");
         ExitCode::from(self.exit)
     }
 
@@ -236,6 +253,15 @@ mod tests {
         assert_eq!((report.name.as_str(), report.exit), ("VIEW_LOST", 5));
         assert!(report.what.starts_with("the node at 127.0.0.1:7400 has gone away"), "{}", report.what);
         assert!(report.hint.starts_with("start it again"), "{}", report.hint);
+    }
+
+    #[test]
+    fn an_answer_that_cannot_be_written_is_told_with_its_effect() {
+        let full = std::io::Error::other("full");
+        let report = Report::unsaid("created k (revision 7)\n\nstages", &full);
+        assert_eq!((report.exit, report.effect), (1, Effect::Applied));
+        assert!(report.what.ends_with("written: full; the answer was: created k (revision 7)"), "{}", report.what);
+        assert!(report.text().contains("\neffect: applied\n"), "{}", report.text());
     }
 
     #[test]

@@ -27,14 +27,14 @@ pub(crate) fn take(client: &mut Client, globals: &Globals, arguments: &TakeArgs)
     let (node, index, bytes) = (taken.node, taken.last.index, taken.bytes);
     let file = format!("snapshot-{:016x}", index.0);
     match globals.output {
-        Output::Text => output::line(&format!(
+        Output::Text => output::applied(&format!(
             "node {node} took a snapshot of everything up to revision {index}: {bytes} bytes, {file} in its data directory"
         ))?,
         Output::Json => {
             let object = json!({
                 "ok": true, "node": node.0, "index": index.0, "term": taken.last.term.0, "bytes": bytes, "file": file,
             });
-            output::line(&object.to_string())?;
+            output::applied(&object.to_string())?;
         }
     }
     Ok(ExitCode::from(exit::DONE))

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{BufRead, BufReader, BufWriter, IsTerminal, Write};
+use std::io::{BufRead, BufReader, BufWriter, ErrorKind, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::mpsc::{Receiver, TryRecvError};
@@ -176,41 +176,52 @@ fn settle(client: &mut Client, tally: &mut Tally, in_flight: &mut InFlight) -> R
 fn conclude(globals: &Globals, tally: &Tally, wrong: Option<String>, took: Duration) -> Result<ExitCode, Report> {
     let rate = tally.done as f64 / took.as_secs_f64().max(1e-9);
     let code = if tally.duplicates > 0 { exit::CONFLICT } else { exit::DONE };
-    match globals.output {
+    let said = match globals.output {
         Output::Text => {
-            output::line(&format!("imported {} keys in {:.1} s ({rate:.0}/s)", tally.done, took.as_secs_f64()))?;
+            let mut said = format!("imported {} keys in {:.1} s ({rate:.0}/s)", tally.done, took.as_secs_f64());
             if tally.duplicates > 0 {
                 let more = if tally.duplicates > tally.named.len() as u64 { ", ..." } else { "" };
-                output::line(&format!(
-                    "existing keys left alone: {} ({}{more})",
-                    tally.duplicates,
-                    tally.named.join(", ")
-                ))?;
+                let names = tally.named.join(", ");
+                said.push_str(&format!("\nexisting keys left alone: {} ({names}{more})", tally.duplicates));
             }
+            said
         }
-        Output::Json => {
-            let object = json!({
-                "ok": tally.failed.is_none() && wrong.is_none() && tally.duplicates == 0,
-                "imported": tally.done, "duplicates": tally.duplicates, "seconds": took.as_secs_f64(),
-            });
-            output::line(&object.to_string())?;
-        }
+        Output::Json => json!({
+            "ok": tally.failed.is_none() && wrong.is_none() && tally.duplicates == 0,
+            "imported": tally.done, "duplicates": tally.duplicates, "seconds": took.as_secs_f64(),
+        })
+        .to_string(),
+    };
+    match (trouble(tally, wrong), output::try_line(&said)) {
+        // What went wrong with the records comes first, whether or not anybody reads the figures.
+        (Some(report), _) => Err(report),
+        (None, Err(error)) if error.kind() != ErrorKind::BrokenPipe => Err(unsaid(tally, &said, &error)),
+        (None, _) => Ok(ExitCode::from(code)),
     }
+}
+
+/// Why not everything was imported.
+fn trouble(tally: &Tally, wrong: Option<String>) -> Option<Report> {
     if let Some((key, error)) = &tally.failed {
         let mut report = Report::of(error, &text::show(key));
         report.what = format!("the record `{}` was not imported: {}", text::show(key), report.what);
-        return Err(report);
+        return Some(report);
     }
-    match wrong {
-        Some(what) => {
-            let mut report = Report::usage(format!("{what}; the lines before it were imported"));
-            report.hint =
-                r#"a line is {"key":"..","value":".."}, with {"b64":".."} for what is not UTF-8; import may be repeated"#
-                    .to_owned();
-            Err(report)
-        }
-        None => Ok(ExitCode::from(code)),
+    let mut report = Report::usage(format!("{}; the lines before it were imported", wrong?));
+    report.hint =
+        r#"a line is {"key":"..","value":".."}, with {"b64":".."} for what is not UTF-8; import may be repeated"#
+            .to_owned();
+    Some(report)
+}
+
+fn unsaid(tally: &Tally, said: &str, error: &std::io::Error) -> Report {
+    if tally.done == 0 {
+        return Report::local(
+            format!("nothing was imported, and standard output cannot be written: {error}"),
+            Effect::None,
+        );
     }
+    Report { hint: "import may be repeated".to_owned(), ..Report::unsaid(said, error) }
 }
 
 pub(crate) fn export(client: &mut Client, globals: &Globals, arguments: &ExportArgs) -> Result<ExitCode, Report> {

@@ -61,11 +61,11 @@ pub(crate) fn increment(client: &mut Client, globals: &Globals, key: &str, by: i
     let key = text::parse(key).map_err(Report::usage)?;
     let (sum, written) = client.increment(&key, by).map_err(|error| Report::of(&error, &text::show(&key)))?;
     match globals.output {
-        Output::Text => output::line(&sum.to_string())?,
+        Output::Text => output::applied(&sum.to_string())?,
         Output::Json => {
             let revision = written.revision.0;
             let object = json!({ "ok": true, "did": "incremented", "key": json::from_bytes(&key), "sum": sum, "revision": revision });
-            output::line(&object.to_string())?;
+            output::applied(&object.to_string())?;
         }
     }
     Ok(ExitCode::from(exit::DONE))
@@ -73,11 +73,11 @@ pub(crate) fn increment(client: &mut Client, globals: &Globals, key: &str, by: i
 
 fn show_written(globals: &Globals, did: &str, key: &[u8], written: Written) -> Result<ExitCode, Report> {
     match globals.output {
-        Output::Text => output::line(&format!("{did} {} (revision {})", text::show(key), written.revision))?,
+        Output::Text => output::applied(&format!("{did} {} (revision {})", text::show(key), written.revision))?,
         Output::Json => {
             let object =
                 json!({ "ok": true, "did": did, "key": json::from_bytes(key), "revision": written.revision.0 });
-            output::line(&object.to_string())?;
+            output::applied(&object.to_string())?;
         }
     }
     Ok(ExitCode::from(exit::DONE))
