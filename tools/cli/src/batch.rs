@@ -6,19 +6,25 @@ use std::process::ExitCode;
 
 use client::{Client, More};
 use protocol::command::{BatchBuilder, Operation, BATCH_OPERATIONS_MAX};
+use protocol::reply::{Reason, Status};
 use protocol::Index;
-use serde_json::{json, Value};
+use serde_json::{json, Map, Value};
 
 use crate::args::{Globals, Output};
 use crate::report::Report;
-use crate::{exit, json, output};
+use crate::{exit, json, output, text};
 
 /// One line, with bytes of its own.
 struct Line {
+    /// Which line of the input it is, from 1 on.
+    number: usize,
     what: What,
     key: Vec<u8>,
     value: Vec<u8>,
 }
+
+const HINT_TOO_LARGE: &str =
+    "all keys and values of a batch together are as long as one key and one value at most: split the batch";
 
 enum What {
     Put,
@@ -37,7 +43,7 @@ pub(crate) fn run(client: &mut Client, globals: &Globals, file: Option<&Path>) -
         }
     }
     let Some(batch) = builder.batch() else { return Err(Report::usage("there is no operation")) };
-    let written = client.batch(batch).map_err(|error| refused(&error))?;
+    let written = client.batch(batch).map_err(|error| refused(&error, &lines))?;
     match globals.output {
         Output::Text => {
             output::applied(&format!("applied {} operations (revision {})", lines.len(), written.revision))?
@@ -51,17 +57,24 @@ pub(crate) fn run(client: &mut Client, globals: &Globals, file: Option<&Path>) -
     Ok(ExitCode::from(exit::DONE))
 }
 
-/// Which operation stands in the way of the whole.
-fn refused(error: &client::Error) -> Report {
-    match error.more {
-        More::Refused(refused) => {
-            let subject = format!("of operation {}", refused.position + 1);
-            let mut report = Report::of(error, &subject);
-            report.what = format!("nothing was applied: operation {}: {}", refused.position + 1, report.what);
-            report
-        }
-        _ => Report::of(error, "batch"),
-    }
+/// Which line stands in the way of the whole.
+fn refused(error: &client::Error, lines: &[Line]) -> Report {
+    let line = match error.more {
+        More::Refused(refused) => lines.get(refused.position as usize),
+        More::Nothing | More::Number(_) => None,
+    };
+    let Some(line) = line else {
+        let report = Report::of(error, "batch");
+        return match (error.status, error.reason) {
+            (Status::TooLarge, reason) if reason != Reason::KeyTooLarge => {
+                Report { hint: HINT_TOO_LARGE.to_owned(), ..report }
+            }
+            _ => report,
+        };
+    };
+    let mut report = Report::of(error, &text::show(&line.key));
+    report.what = format!("nothing was applied: line {}: {}", line.number, report.what);
+    report
 }
 
 fn read(file: Option<&Path>) -> Result<String, Report> {
@@ -75,11 +88,12 @@ fn read(file: Option<&Path>) -> Result<String, Report> {
 
 fn parse(text: &str) -> Result<Vec<Line>, String> {
     let lines = text.lines().zip(1..).filter(|(line, _)| !line.trim().is_empty());
-    lines.map(|(line, number)| parse_line(line).map_err(|error| format!("line {number}: {error}"))).collect()
+    lines.map(|(line, number)| parse_line(line, number).map_err(|error| format!("line {number}: {error}"))).collect()
 }
 
-fn parse_line(line: &str) -> Result<Line, String> {
-    let object: Value = serde_json::from_str(line).map_err(|error| format!("not JSON: {error}"))?;
+fn parse_line(line: &str, number: usize) -> Result<Line, String> {
+    let object: Map<String, Value> =
+        serde_json::from_str(line).map_err(|error| format!("not a JSON object: {error}"))?;
     let part = |name: &str| object.get(name).ok_or_else(|| format!("no \"{name}\""));
     let bytes = |name: &str| json::to_bytes(part(name)?).map_err(|error| format!("\"{name}\": {error}"));
     let op = part("op")?;
@@ -94,12 +108,23 @@ fn parse_line(line: &str) -> Result<Line, String> {
         Some("increment") => (What::Increment(part("by")?.as_i64().ok_or("\"by\" is no number of 64 bits")?), false),
         _ => return Err(format!("{op} is no operation: put, update, remove, cas or increment")),
     };
-    Ok(Line { what, key: bytes("key")?, value: if has_value { bytes("value")? } else { Vec::new() } })
+    // A mistyped name would be left out silently, and something else be applied than was meant.
+    let known = |name: &&String| match name.as_str() {
+        "op" | "key" => true,
+        "value" => has_value,
+        "revision" => matches!(what, What::CompareAndSet(_)),
+        "by" => matches!(what, What::Increment(_)),
+        _ => false,
+    };
+    if let Some(unknown) = object.keys().find(|name| !known(name)) {
+        return Err(format!("{op} has no field \"{unknown}\""));
+    }
+    Ok(Line { number, what, key: bytes("key")?, value: if has_value { bytes("value")? } else { Vec::new() } })
 }
 
 impl Line {
     fn operation(&self) -> Operation<'_> {
-        let Self { what, key, value } = self;
+        let Self { number: _, what, key, value } = self;
         match *what {
             What::Put => Operation::Put { key, value },
             What::Update => Operation::Update { key, value },
@@ -112,6 +137,9 @@ impl Line {
 
 #[cfg(test)]
 mod tests {
+    use client::Cause;
+    use protocol::reply::{Effect, RefusedOperation};
+
     use super::*;
 
     #[test]
@@ -137,14 +165,44 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_names_the_line_of_the_input_and_its_key() {
+        let lines = parse("\n{\"op\":\"put\",\"key\":\"a\",\"value\":\"1\"}\n\n{\"op\":\"remove\",\"key\":\"b\"}")
+            .expect("two");
+        let refusal = |status, position| client::Error {
+            status,
+            reason: Reason::None,
+            effect: Effect::None,
+            cause: Cause::Answered,
+            leader: None,
+            endpoint: None,
+            message: String::new(),
+            attempts: 1,
+            more: More::Refused(RefusedOperation { position, revision: Index(0) }),
+        };
+        for (status, position, exit, what) in [
+            (Status::Exists, 0, 4, "nothing was applied: line 2: the key `a` exists"),
+            (Status::NotFound, 1, 3, "nothing was applied: line 4: there is no key `b`"),
+        ] {
+            let report = refused(&refusal(status, position), &lines);
+            assert_eq!((report.exit, report.what.as_str()), (exit, what));
+        }
+    }
+
+    #[test]
     fn malformed_lines_are_named_with_what_is_wrong() {
         for (text, word) in [
-            ("{", "line 1: not JSON"),
+            ("{", "line 1: not a JSON object"),
+            ("\"put\"", "line 1: not a JSON object"),
             ("\n{\"op\":\"put\",\"key\":\"a\"}", "line 2: no \"value\""),
             ("{\"op\":\"push\",\"key\":\"a\"}", "\"push\" is no operation"),
             ("{\"op\":\"cas\",\"key\":\"a\",\"revision\":-1,\"value\":\"\"}", "\"revision\" is no revision"),
             ("{\"op\":\"increment\",\"key\":\"a\",\"by\":1.5}", "\"by\" is no number"),
             ("{\"key\":\"a\"}", "no \"op\""),
+            (
+                "{\"op\":\"put\",\"key\":\"a\",\"value\":\"1\",\"valeu\":\"2\"}",
+                "line 1: \"put\" has no field \"valeu\"",
+            ),
+            ("{\"op\":\"remove\",\"key\":\"a\",\"value\":\"1\"}", "\"remove\" has no field \"value\""),
         ] {
             let error = parse(text).map(|_| ()).expect_err(text);
             assert!(error.contains(word), "{text}: {error}");

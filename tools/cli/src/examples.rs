@@ -36,7 +36,8 @@ Examples:
 
 pub(crate) const BATCH: &str = "\
 Examples:
-  raftkv batch orders.jsonl          all lines or none; exit code 4 names the line that was refused
+  raftkv batch orders.jsonl          all lines or none; an error names the line in the way
+                                     exit code 3: no such key; 4: it exists, or a condition failed
   echo '{\"op\":\"increment\",\"key\":\"hits\",\"by\":2}' | raftkv batch
 Lines (at most 128, together as long as one key and one value):
   {\"op\":\"put\",\"key\":\"a\",\"value\":\"1\"}             create; \"update\" creates or replaces
