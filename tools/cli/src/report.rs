@@ -164,6 +164,7 @@ fn hint(error: &Error) -> String {
         (Status::NotFound, _) => "`raftkv scan` lists keys",
         (Status::Exists, _) => "`raftkv update` replaces a value",
         (_, Reason::RevisionMismatch) => "read the key again: `raftkv get -o json` shows its revision",
+        (_, Reason::Overflow) => "`raftkv get` shows the number: add less, or set it anew with `raftkv update`",
         (_, Reason::NotANumber) => "`raftkv update` sets it to a number",
         (Status::Redirect, _) => "ask the leader, or leave --no-redirect away",
         (Status::Unknown, _) => {
@@ -175,7 +176,10 @@ fn hint(error: &Error) -> String {
         }
         (_, Reason::Overload) => "try again later, or with less at once",
         (_, Reason::KeyTooLarge) => "a key has at most 4 KiB, or what the server's key-bytes-max says if that is less",
-        (_, Reason::ValueTooLarge | Reason::FrameTooLarge) => {
+        (_, Reason::FrameTooLarge) => {
+            "a key has at most 4 KiB and a value 1 MiB, or what the server's key-bytes-max and value-bytes-max say if that is less"
+        }
+        (_, Reason::ValueTooLarge) => {
             "a value has at most 1 MiB, or what the server's value-bytes-max says if that is less: split it"
         }
         (_, Reason::EmptyKey) => "a key has at least one byte",
@@ -184,7 +188,10 @@ fn hint(error: &Error) -> String {
             "is a cluster running? `raftkv dev` starts a local one; --endpoints or RAFTKV_ENDPOINTS say where"
         }
         _ if error.cause == Cause::Incompatible => "is that the port for clients? (a peer's port is another)",
-        _ => "`raftkv status` shows how the cluster is; --timeout gives it more time",
+        _ if error.cause == Cause::Deadline || error.reason == Reason::Deadline => {
+            "`raftkv status` shows how the cluster is; --timeout gives it more time"
+        }
+        _ => "`raftkv status` shows how the cluster is",
     };
     text.to_owned()
 }
@@ -262,6 +269,18 @@ mod tests {
         assert_eq!((report.exit, report.effect), (1, Effect::Applied));
         assert!(report.what.ends_with("written: full; the answer was: created k (revision 7)"), "{}", report.what);
         assert!(report.text().contains("\neffect: applied\n"), "{}", report.text());
+    }
+
+    #[test]
+    fn a_hint_fits_what_happened() {
+        let mut failed = error(Status::ConditionFailed, Reason::Overflow, Effect::None, Cause::Answered);
+        for (reason, word) in [(Reason::Overflow, "add less"), (Reason::NotANumber, "sets it to a number")] {
+            failed.reason = reason;
+            let hint = Report::of(&failed, "n").hint;
+            assert!(hint.contains(word) && !hint.contains("--timeout"), "{hint}");
+        }
+        let late = error(Status::NotExecuted, Reason::None, Effect::None, Cause::Deadline);
+        assert!(Report::of(&late, "n").hint.contains("--timeout"));
     }
 
     #[test]

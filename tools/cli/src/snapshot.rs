@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use client::{Client, NodeReport};
+use protocol::reply::Effect;
 use serde_json::json;
 
 use crate::args::{Globals, Output};
@@ -23,7 +24,7 @@ pub(crate) fn take(client: &mut Client, globals: &Globals, arguments: &TakeArgs)
         (None, [only]) => Some(only.clone()),
         (None, _) => leader(&client.status_all()),
     };
-    let taken = client.take_snapshot(address.as_deref()).map_err(|error| Report::of(&error, "snapshot"))?;
+    let taken = client.take_snapshot(address.as_deref()).map_err(|error| not_taken(&error))?;
     let (node, index, bytes) = (taken.node, taken.last.index, taken.bytes);
     let file = format!("snapshot-{:016x}", index.0);
     match globals.output {
@@ -38,6 +39,16 @@ pub(crate) fn take(client: &mut Client, globals: &Globals, arguments: &TakeArgs)
         }
     }
     Ok(ExitCode::from(exit::DONE))
+}
+
+/// A snapshot changes no key: one that nobody has heard the end of may be taken all the same, and another does no harm.
+fn not_taken(error: &client::Error) -> Report {
+    let report = Report::of(error, "snapshot");
+    if report.effect != Effect::Unknown {
+        return report;
+    }
+    let hint = "it may be on its way still: a large state takes longer, --timeout gives it that; it may be taken again";
+    Report { hint: hint.to_owned(), ..report }
 }
 
 /// Where the leader is, if somebody knows.
