@@ -16,8 +16,7 @@ use crate::{exit, json, output, snapshot, table, text};
 /// Writes ask the leader and reads the first node that answers, so that no redirect is in the figures; connections are open
 /// by then. Without a session, so that opening one is not in them either.
 pub(crate) fn run(client: &mut Client, globals: &Globals, verb: &ExplainVerb) -> Result<ExitCode, Report> {
-    let key = text::parse(verb.key()).map_err(Report::usage)?;
-    let value = verb.value().map(text::parse).transpose().map_err(Report::usage)?.unwrap_or_default();
+    let (key, value) = text::parse_both(verb.key(), verb.value().unwrap_or_default()).map_err(Report::usage)?;
     let (request, did) = match verb {
         ExplainVerb::Put { .. } => (Request::Write(Command::Put { key: &key, value: &value }), "created"),
         ExplainVerb::Update { .. } => (Request::Write(Command::Update { key: &key, value: &value }), "updated"),

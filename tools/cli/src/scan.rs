@@ -30,6 +30,10 @@ pub(crate) fn range(prefix: &[u8], from: Option<Vec<u8>>, to: Option<Vec<u8>>) -
 /// The bounds of a scan as they were typed.
 fn options(arguments: &ScanArgs) -> Result<ScanOptions, Report> {
     let part = |typed: &Option<String>| typed.as_deref().map(text::parse).transpose().map_err(Report::usage);
+    let typed = [&arguments.prefix, &arguments.from, &arguments.to];
+    if typed.iter().filter(|part| part.as_deref() == Some("-")).count() > 1 {
+        return Err(Report::usage("only one of PREFIX, --from and --to can be standard input"));
+    }
     let prefix = part(&arguments.prefix)?.unwrap_or_default();
     let (from, to) = range(&prefix, part(&arguments.from)?, part(&arguments.to)?);
     let limit = arguments.limit.unwrap_or(0);

@@ -203,8 +203,8 @@ fn conclude(globals: &Globals, tally: &Tally, wrong: Option<String>, took: Durat
 /// Why not everything was imported.
 fn trouble(tally: &Tally, wrong: Option<String>) -> Option<Report> {
     if let Some((key, error)) = &tally.failed {
-        let mut report = Report::of(error, &text::show(key));
-        report.what = format!("the record `{}` was not imported: {}", text::show(key), report.what);
+        let mut report = Report::of(error, &text::name(key));
+        report.what = format!("the record `{}` was not imported: {}", text::name(key), report.what);
         return Some(report);
     }
     let mut report = Report::usage(format!("{}; the lines before it were imported", wrong?));

@@ -26,9 +26,7 @@ pub(crate) fn write(
     key: &str,
     value: Option<&str>,
 ) -> Result<ExitCode, Report> {
-    let (key, value) = (text::parse(key), value.map(text::parse).transpose());
-    let key = key.map_err(Report::usage)?;
-    let value = value.map_err(Report::usage)?.unwrap_or_default();
+    let (key, value) = text::parse_both(key, value.unwrap_or_default()).map_err(Report::usage)?;
     let written = match verb {
         Verb::Put => client.put(&key, &value),
         Verb::Update => client.update(&key, &value),
@@ -50,8 +48,7 @@ pub(crate) fn cas(
     revision: u64,
     value: &str,
 ) -> Result<ExitCode, Report> {
-    let key = text::parse(key).map_err(Report::usage)?;
-    let value = text::parse(value).map_err(Report::usage)?;
+    let (key, value) = text::parse_both(key, value).map_err(Report::usage)?;
     let written = client.compare_and_set(&key, Index(revision), &value);
     let written = written.map_err(|error| Report::of(&error, &text::show(&key)))?;
     show_written(globals, if written.created { "created" } else { "updated" }, &key, written)
