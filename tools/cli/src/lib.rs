@@ -126,9 +126,7 @@ fn client_with(settings: Settings) -> Result<Client, Report> {
 }
 
 fn settings_of(globals: &Globals, endpoints: Vec<String>) -> Result<Settings, Report> {
-    if let Some(wrong) = endpoints.iter().find(|endpoint| !endpoint.contains(':')) {
-        return Err(Report::usage(format!("`{wrong}` is not host:port")));
-    }
+    endpoints.iter().try_for_each(|endpoint| client::check_address(endpoint)).map_err(Report::usage)?;
     Ok(Settings {
         timeout: globals.timeout,
         follow_redirects: !globals.no_redirect,

@@ -9,6 +9,7 @@
 //! Every error says whether the operation can have taken effect ([`Error::effect`]).
 #![forbid(unsafe_code)]
 
+mod address;
 mod client;
 mod driver;
 mod error;
@@ -17,6 +18,7 @@ pub mod machine;
 #[cfg(feature = "sabotage")]
 pub mod sabotage;
 
+pub use address::check_address;
 pub use client::{Client, Entry, Explained, NodeReport, Scan, ScanItem, ScanOptions, Written};
 pub use driver::{Completion, Pipeline, Settings, Submission};
 pub use error::{Cause, Error, More};
