@@ -169,6 +169,7 @@ fn environment(globals: &cli::Globals) -> bench::Environment {
         endpoints: cli::endpoints(globals),
         timeout: globals.timeout,
         json: globals.output == cli::Output::Json,
+        fail: cli::not_measured,
     }
 }
 

@@ -38,7 +38,7 @@ pub mod storage;
 mod sweep;
 mod workload;
 
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -122,21 +122,45 @@ pub struct Environment {
     pub timeout: Duration,
     /// One JSON object instead of a table.
     pub json: bool,
+    /// Shows why there is nothing to report, in the command line's form, and gives the exit code: what was wanted, and the error,
+    /// which may have a [`client::Error`] inside.
+    pub fail: fn(&str, &io::Error, bool) -> ExitCode,
 }
 
-fn ended(measured: io::Result<()>) -> ExitCode {
-    match measured {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("raftkv: it could not be measured: {error}");
-            ExitCode::FAILURE
+impl Environment {
+    fn ended(&self, measured: io::Result<()>) -> ExitCode {
+        match measured {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => (self.fail)("it could not be measured", &error, self.json),
         }
     }
 }
 
+/// Prints a report; a reader that has gone away is no error.
+fn print(report: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(report.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(io::Error::new(error.kind(), format!("standard output cannot be written: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A report of nothing is none.
+fn answered(report: &Report) -> io::Result<()> {
+    if report.completed() > 0 {
+        return Ok(());
+    }
+    let named = report.runs.iter().find_map(|run| run.measured.failures_by_name().keys().next());
+    let why = named.map_or_else(String::new, |name| format!(": {name}"));
+    Err(io::Error::other(format!("no request was done, and {} failed{why}", report.failures())))
+}
+
 /// Runs a measurement and prints its report.
 pub fn run(args: BenchArgs, environment: &Environment) -> ExitCode {
-    let Environment { endpoints, timeout, json } = environment;
+    let Environment { endpoints, timeout, json, .. } = environment;
+    let ended = |measured| environment.ended(measured);
     match args.workload {
         Workload::Put(args) => run_load_of(&args, args.args.load("put", Mix::only(Kind::Create)), environment),
         Workload::Update(args) => run_load_of(&args, args.args.load("update", Mix::only(Kind::Update)), environment),
@@ -164,21 +188,13 @@ pub fn run(args: BenchArgs, environment: &Environment) -> ExitCode {
 fn run_load_of<A: clap::Args>(args: &Reported<A>, load: Load, environment: &Environment) -> ExitCode {
     match load::run(&load, &environment.endpoints, environment.timeout) {
         Ok(report) => {
-            match environment.json {
-                true => print!("{}", report.json()),
-                false => print!("{}{}", report.text(), limits::beside::foot(Path::new("."))),
-            }
-            if report.completed() == 0 {
-                return ended(Err(io::Error::other("nothing was answered")));
-            }
-            ended(args.write("raftkv under load", |page| page.report(&report)))
+            let text = || match environment.json {
+                true => report.json(),
+                false => report.text() + &limits::beside::foot(Path::new(".")),
+            };
+            let shown = answered(&report).and_then(|()| print(&text()));
+            environment.ended(shown.and_then(|()| args.write("raftkv under load", |page| page.report(&report))))
         }
-        Err(error) => {
-            eprintln!(
-                "raftkv: the load could not be started: {error}; is a cluster running? `raftkv dev` starts a local one; \
-                 --endpoints or RAFTKV_ENDPOINTS say where"
-            );
-            ExitCode::FAILURE
-        }
+        Err(error) => (environment.fail)("the load could not be started", &error, environment.json),
     }
 }

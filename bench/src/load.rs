@@ -90,6 +90,8 @@ pub(crate) struct Target {
 const FILL: (u32, u32) = (8, 32);
 /// A server's admin port lies so far above the one for clients, unless it was told otherwise.
 const ADMIN_ABOVE: u16 = 2;
+/// A cluster that is not there is reported after this.
+const UNREACHABLE_PATIENCE: Duration = Duration::from_secs(2);
 /// How often it is tried.
 const FILLS_MAX: u32 = 4;
 
@@ -109,9 +111,14 @@ pub(crate) fn preload(load: &Load, endpoints: &[String], timeout: Duration) -> i
 
 /// The cluster's client addresses, the leader's first. Waits for a leader.
 pub(crate) fn leader_first(endpoints: &[String], timeout: Duration) -> io::Result<Target> {
-    let mut client = Client::new(Settings { timeout, ..Settings::new(endpoints.to_vec()) })?;
+    let wrong = endpoints.iter().find_map(|endpoint| client::check_address(endpoint).err());
+    if let Some(wrong) = wrong {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, wrong));
+    }
+    let unreachable_patience = Some(UNREACHABLE_PATIENCE.min(timeout));
+    let mut client = Client::new(Settings { timeout, unreachable_patience, ..Settings::new(endpoints.to_vec()) })?;
     // A linearizable read is answered when there is a leader.
-    client.get(b"raftkv bench").map_err(|error| io::Error::other(error.to_string()))?;
+    client.get(b"raftkv bench").map_err(io::Error::other)?;
     let statuses: Vec<_> =
         client.status_all().into_iter().filter_map(|node| Some((node.address, node.status.ok()?))).collect();
     let leader =

@@ -49,10 +49,7 @@ pub fn run(args: &FlamegraphArgs, environment: &Environment) -> ExitCode {
             }
             ExitCode::SUCCESS
         }
-        Err(error) => {
-            eprintln!("raftkv: there is no flamegraph: {error}");
-            ExitCode::FAILURE
-        }
+        Err(error) => (environment.fail)("there is no flamegraph", &error, environment.json),
     }
 }
 

@@ -48,6 +48,11 @@ pub fn usage_as_json(what: &str) -> ExitCode {
     Report::usage(what).show(Output::Json)
 }
 
+/// Says why `bench` or `flamegraph` has nothing to report, and gives the exit code.
+pub fn not_measured(what: &str, error: &std::io::Error, as_json: bool) -> ExitCode {
+    Report::not_measured(what, error).show(if as_json { Output::Json } else { Output::Text })
+}
+
 /// Prints a result that is there already; a reader that has gone away is no error.
 pub fn print(text: &str) -> ExitCode {
     output::line(text).map_or_else(|report| report.show(Output::Text), |()| ExitCode::SUCCESS)

@@ -79,6 +79,23 @@ impl Report {
         }
     }
 
+    /// A measurement has no figures. It may have written keys of its own, but nothing that anybody waits for.
+    pub(crate) fn not_measured(wanted: &str, error: &std::io::Error) -> Self {
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+        let report = match inner {
+            Some(inner) => Self::of(inner, "bench"),
+            None if error.kind() == std::io::ErrorKind::InvalidInput => return Self::usage(error.to_string()),
+            None => Self {
+                name: "NOT_MEASURED".to_owned(),
+                hint:
+                    "`raftkv status` shows how the cluster is; a bench of servers of its own needs room on this machine"
+                        .to_owned(),
+                ..Self::local(error.to_string(), Effect::Unknown)
+            },
+        };
+        Self { what: format!("{wanted}: {}", report.what), ..report }
+    }
+
     /// Saying it again would not help.
     pub(crate) fn is_usage(&self) -> bool {
         self.exit == exit::USAGE
@@ -281,6 +298,16 @@ mod tests {
         }
         let late = error(Status::NotExecuted, Reason::None, Effect::None, Cause::Deadline);
         assert!(Report::of(&late, "n").hint.contains("--timeout"));
+    }
+
+    #[test]
+    fn a_measurement_that_failed_says_why_as_any_command_does() {
+        let unreachable = error(Status::NotExecuted, Reason::None, Effect::None, Cause::Unreachable);
+        let report = Report::not_measured("the load could not be started", &std::io::Error::other(unreachable));
+        assert_eq!((report.name.as_str(), report.exit), ("UNREACHABLE", 5));
+        assert!(report.what.starts_with("the load could not be started: no node could be reached"), "{}", report.what);
+        let report = Report::not_measured("it could not be measured", &std::io::Error::other("no request was done"));
+        assert_eq!((report.name.as_str(), report.exit, report.effect), ("NOT_MEASURED", 1, Effect::Unknown));
     }
 
     #[test]
