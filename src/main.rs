@@ -167,7 +167,7 @@ fn one_line(words: &str) -> String {
 fn environment(globals: &cli::Globals) -> bench::Environment {
     bench::Environment {
         endpoints: cli::endpoints(globals),
-        timeout: globals.timeout,
+        timeout: globals.timeout(),
         json: globals.output == cli::Output::Json,
         fail: cli::not_measured,
     }

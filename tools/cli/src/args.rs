@@ -24,15 +24,25 @@ pub struct Globals {
     /// Client addresses of nodes, host:port, separated by commas [default: the local cluster of `raftkv dev`]
     #[arg(long, global = true, help_heading = CLIENT_OPTIONS, env = "RAFTKV_ENDPOINTS", value_delimiter = ',', value_name = "HOST:PORT,...")]
     pub endpoints: Vec<String>,
-    /// How long one operation may take
-    #[arg(long, global = true, help_heading = CLIENT_OPTIONS, env = "RAFTKV_TIMEOUT", value_parser = parse_timeout, default_value = "5s", value_name = "TIME")]
-    pub timeout: Duration,
+    /// How long one operation may take [default: 5s; each record of an import 1m, so that it outlives elections]
+    #[arg(long, global = true, help_heading = CLIENT_OPTIONS, env = "RAFTKV_TIMEOUT", value_parser = parse_timeout, value_name = "TIME")]
+    pub timeout: Option<Duration>,
     /// Form of results and errors: text, or json (one object, or one per line; errors too, on standard error)
     #[arg(short, long, global = true, help_heading = CLIENT_OPTIONS, value_enum, default_value = "text", hide_possible_values = true, value_name = "FORM")]
     pub output: Output,
     /// Show a redirect (302 with the leader's address) instead of following it
     #[arg(long, global = true, help_heading = CLIENT_OPTIONS)]
     pub no_redirect: bool,
+}
+
+/// How long one operation may take where nobody says so.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+impl Globals {
+    /// How long one operation may take.
+    pub fn timeout(&self) -> Duration {
+        self.timeout.unwrap_or(TIMEOUT)
+    }
 }
 
 /// Form of results and errors.

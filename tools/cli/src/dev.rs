@@ -134,7 +134,7 @@ fn start_node(locked: &mut Locked, node: u32, outlives: Outlives) -> Result<Chil
 /// Waits until a leader serves. Fails early if a node has ended.
 fn wait_until_ready(globals: &Globals, state: &State, dir: &Path) -> Result<u32, Report> {
     let deadline = Instant::now() + READY_WITHIN;
-    let probe = Globals { timeout: Duration::from_millis(500), endpoints: state.endpoints(), ..globals.clone() };
+    let probe = Globals { timeout: Some(Duration::from_millis(500)), endpoints: state.endpoints(), ..globals.clone() };
     loop {
         // A new client for each look: none of them remembers that a node was not there yet.
         let mut client = crate::client_of(&probe, state.endpoints())?;
@@ -359,7 +359,7 @@ fn restart(arguments: &DevArgs, globals: &Globals, node: u32) -> Result<ExitCode
     }
     start_node(&mut locked, node, Outlives::Parent)?;
     let (state, address) = (locked.state(), locked.state().endpoint(node));
-    let probe = Globals { timeout: Duration::from_millis(500), ..globals.clone() };
+    let probe = Globals { timeout: Some(Duration::from_millis(500)), ..globals.clone() };
     let deadline = Instant::now() + READY_WITHIN;
     // It belongs to the cluster again once it knows the leader; without a quorum there is none to wait for.
     let in_its_cluster = Instant::now() + LEADER_WITHIN;

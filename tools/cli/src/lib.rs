@@ -133,9 +133,9 @@ fn client_with(settings: Settings) -> Result<Client, Report> {
 fn settings_of(globals: &Globals, endpoints: Vec<String>) -> Result<Settings, Report> {
     endpoints.iter().try_for_each(|endpoint| client::check_address(endpoint)).map_err(Report::usage)?;
     Ok(Settings {
-        timeout: globals.timeout,
+        timeout: globals.timeout(),
         follow_redirects: !globals.no_redirect,
-        unreachable_patience: Some(UNREACHABLE_PATIENCE.min(globals.timeout)),
+        unreachable_patience: Some(UNREACHABLE_PATIENCE.min(globals.timeout())),
         seed: u64::from(std::process::id()),
         ..Settings::new(endpoints)
     })

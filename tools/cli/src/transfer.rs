@@ -21,8 +21,8 @@ use crate::{exit, json, output, text};
 
 /// Records in flight.
 const DEPTH: usize = 256;
-/// A record is tried for at least this long: an import outlives elections.
-const PATIENCE_MIN: Duration = Duration::from_secs(60);
+/// How long a record is tried where nobody says so: an import outlives elections.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Duplicates that are named.
 const NAMED_MAX: usize = 5;
 
@@ -64,7 +64,7 @@ impl InFlight {
 pub(crate) fn import(client: &mut Client, globals: &Globals, arguments: &ImportArgs) -> Result<ExitCode, Report> {
     let (input, size) = open(arguments.file.as_deref())?;
     let lines = lines_of(input);
-    let timeout = Some(globals.timeout.max(PATIENCE_MIN));
+    let timeout = Some(globals.timeout.unwrap_or(PATIENCE));
     let (mut tally, mut number, mut read) = (Tally::default(), 0_u64, 0_u64);
     let mut in_flight = InFlight::default();
     let mut progress = Progress::new(size);
