@@ -76,7 +76,8 @@ impl Default for Filter {
 impl FromStr for Filter {
     type Err = FilterError;
 
-    /// Directives separated by commas: LEVEL, NAME=LEVEL, or NAME for all of its lines.
+    /// Directives separated by commas: LEVEL or NAME=LEVEL. `env_logger` takes NAME alone, too, for all of its lines; here a
+    /// mistyped level would then silence everything else.
     fn from_str(text: &str) -> Result<Filter, FilterError> {
         if text.len() > limits::LOG_FILTER_BYTES_MAX {
             return Err(FilterError::TooLong);
@@ -85,10 +86,7 @@ impl FromStr for Filter {
         for directive in text.split(',').map(str::trim).filter(|directive| !directive.is_empty()) {
             let (name, level) = match directive.split_once('=') {
                 Some((name, level)) => (name.trim(), parse_level(level.trim())?),
-                None => match directive.parse() {
-                    Ok(level) => ("", level),
-                    Err(_) => (directive, LevelFilter::Trace),
-                },
+                None => ("", parse_level(directive)?),
             };
             if directive.contains('=') && name.is_empty() || !name.chars().all(is_part_of_name) {
                 return Err(FilterError::Name(directive.to_owned()));
@@ -159,7 +157,7 @@ mod tests {
         for text in ["info", "off", "warn,mio=trace", "debug,raft=trace,raftkv::wal=off"] {
             assert_eq!(filter(text).to_string(), text);
         }
-        assert_eq!(filter(" info , raft ").to_string(), "info,raft=trace");
+        assert_eq!(filter(" info , raft = trace ").to_string(), "info,raft=trace");
         assert_eq!(filter("info,info,DEBUG").to_string(), "debug", "the last one counts");
     }
 
@@ -168,9 +166,13 @@ mod tests {
         for text in ["", ",", "raft=loud", "=debug", "a b", "info/secret", "raft=debug=info"] {
             assert!(text.parse::<Filter>().is_err(), "{text}");
         }
+        for text in ["verbose", "inof", "info,raft"] {
+            let error = text.parse::<Filter>().expect_err(text).to_string();
+            assert!(error.contains("is not a level; write off, error, warn, info, debug or trace"), "{error}");
+        }
         let long = "x".repeat(limits::LOG_FILTER_BYTES_MAX + 1);
         assert_eq!(long.parse::<Filter>(), Err(FilterError::TooLong));
-        let many: Vec<String> = (0..=limits::LOG_DIRECTIVES_MAX).map(|i| format!("m{i}")).collect();
+        let many: Vec<String> = (0..=limits::LOG_DIRECTIVES_MAX).map(|i| format!("m{i}=info")).collect();
         assert_eq!(many.join(",").parse::<Filter>(), Err(FilterError::TooLong));
     }
 
