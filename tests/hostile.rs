@@ -431,8 +431,8 @@ fn c26_more_than_one_turn_may_do_waits_and_is_answered() {
     let count = Scan { view: None, from: b"", to: b"", limit: 0, keys_only: true, count_only: true };
     let view = ViewId { boot: 1, revision: Index(3), serial: 2 };
     for number in KEYS..KEYS + SCANS {
-        let header =
-            RequestHeader { request: RequestId(number), read_mode: ReadMode::Local, ..RequestHeader::default() };
+        let read_mode = if number % 2 == 0 { ReadMode::Local } else { ReadMode::Linearizable };
+        let header = RequestHeader { request: RequestId(number), read_mode, ..RequestHeader::default() };
         Request::Scan(count).encode(&header, &mut requests);
     }
     for number in KEYS + SCANS..KEYS + SCANS + CLOSED {

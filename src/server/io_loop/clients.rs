@@ -354,9 +354,10 @@ impl IoLoop {
                 desk.credits += 1;
                 continue;
             };
-            if !client.has_room(unsent.is_spent()) {
+            let is_enough = read.is_scan() && !desk.may_scan();
+            if is_enough || !client.has_room(unsent.is_spent()) {
                 client.postponed.push_back(read);
-                if client.waits_for_others() {
+                if is_enough || client.waits_for_others() {
                     unsent.note(key, client);
                 }
                 continue;
@@ -482,7 +483,8 @@ impl IoLoop {
         let Some(client) = clients.get_mut(key) else { return };
         let pinned = reader.pin();
         for _ in 0..limits::CLIENT_POSTPONED_PER_TURN {
-            if client.connection.outgoing.unsent() >= limits::CLIENT_OUT_BYTES_MAX {
+            let is_enough = client.postponed.front().is_some_and(ReadOp::is_scan) && !desk.may_scan();
+            if is_enough || client.connection.outgoing.unsent() >= limits::CLIENT_OUT_BYTES_MAX {
                 break;
             }
             let Some(read) = client.postponed.pop_front() else { break };

@@ -49,6 +49,11 @@ impl ReadOp {
             Want::Scan(_) => None,
         }
     }
+
+    /// Of a range.
+    pub(super) fn is_scan(&self) -> bool {
+        matches!(self.want, Want::Scan(_))
+    }
 }
 
 /// What is to be read.
