@@ -345,8 +345,8 @@ pub const CLIENT_KEEPALIVE_INTERVAL_S: u64 = 10;
 pub const CLIENT_KEEPALIVE_PROBES: u32 = 3;
 /// Unsent replies of one connection at which its further requests wait, in bytes; one largest reply may come on top.
 pub const CLIENT_OUT_BYTES_MAX: usize = 1024 * 1024;
-/// Unsent replies of all connections of one io thread at which all their requests wait, in bytes; one largest reply may come on
-/// top. A buffer may be up to four times as large as what is unsent in it. Many times what clients that read leave at a time.
+/// Memory of the unsent replies of all connections of one io thread at which all their requests wait, in bytes; one largest reply
+/// may come on top. Many times what clients that read leave at a time.
 pub const IO_UNSENT_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// While that bound is reached, a client that takes none of its replies for so long is disconnected, in milliseconds: it keeps
 /// the others from being served.

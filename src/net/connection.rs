@@ -178,6 +178,15 @@ impl Outgoing {
     pub fn unsent(&self) -> usize {
         self.bytes.len() - self.sent
     }
+
+    /// Bytes of memory that unsent replies take: room that was sent from stays until all of them are sent.
+    pub fn held(&self) -> usize {
+        if self.unsent() == 0 {
+            0
+        } else {
+            self.bytes.capacity()
+        }
+    }
 }
 
 #[cfg(test)]

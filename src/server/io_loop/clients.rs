@@ -30,7 +30,7 @@ pub(super) struct Client {
     pub(super) is_readable: bool,
     /// It is in the list of connections with replies.
     pub(super) is_unsent: bool,
-    /// Bytes of its replies that are counted among those of its loop.
+    /// Bytes that its replies hold, as counted among those of its loop.
     pub(super) counted: usize,
     /// It is in the FIFO of paused connections.
     is_paused: bool,

@@ -7,6 +7,7 @@ use crate::net::connections::Key;
 pub(super) struct Unsent {
     /// Connections that may have something to send, each once.
     pub(super) keys: Vec<Key>,
+    /// Memory that the replies of all connections hold.
     bytes: usize,
     bytes_max: usize,
 }
@@ -31,8 +32,8 @@ impl Unsent {
 
     /// What a connection owes has changed.
     pub(super) fn count(&mut self, client: &mut Client) {
-        let owed = client.connection.outgoing.unsent();
-        self.bytes = self.bytes + owed - std::mem::replace(&mut client.counted, owed);
+        let held = client.connection.outgoing.held();
+        self.bytes = self.bytes + held - std::mem::replace(&mut client.counted, held);
     }
 
     /// A connection is closed.
@@ -43,6 +44,8 @@ impl Unsent {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read as _;
+
     use mio::net::TcpListener;
 
     use super::*;
@@ -70,10 +73,16 @@ mod tests {
         assert!(unsent.is_spent());
         assert_eq!(unsent.keys.len(), 2, "each once");
         let client = clients.get_mut(others[0].0).expect("it is there");
-        client.connection.flush().expect("the socket takes something");
+        std::thread::scope(|scope| {
+            let mut other = &others[0].1;
+            scope.spawn(move || other.read_exact(&mut vec![0; 1 << 20]).expect("a reply"));
+            while !client.connection.flush().expect("the socket takes something") {
+                std::thread::yield_now();
+            }
+        });
         unsent.count(client);
         assert!(!unsent.is_spent());
-        assert_eq!(unsent.bytes, reply.len() + client.connection.outgoing.unsent());
+        assert_eq!(unsent.bytes, clients.get_mut(others[1].0).expect("it is there").connection.outgoing.held());
         for (key, _) in &others {
             unsent.forget(&clients.remove(*key).expect("it is there"));
         }
