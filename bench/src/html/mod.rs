@@ -34,7 +34,7 @@ impl Page {
         let body = format!(
             "<h1>{}</h1>\n<p class=\"machine\">{}</p>\n",
             escaped(title),
-            escaped(&machine::description_with_limits(dir))
+            escaped(&machine::description_with_limits(dir)).replace('\n', "<br>")
         );
         Page { title: title.to_owned(), body }
     }
@@ -194,7 +194,7 @@ const STYLE: &str = "\
 --c1:#adb5bd;--c2:#6cb6ff;--c3:#69db7c;--c4:#da77f2;--c5:#ffa94d;--c6:#66d9e8;--c7:#ffd43b}}\
 *{box-sizing:border-box}body{margin:0;background:var(--paper);color:var(--ink);font:15px/1.5 system-ui,sans-serif}\
 main{max-width:1080px;margin:0 auto;padding:32px 24px}h1{font-size:26px;margin:0}h2{font-size:17px;margin:0 0 12px}\
-.machine,p{color:var(--soft);margin:4px 0 20px}section,figure{background:var(--card);border:1px solid var(--grid);border-radius:10px;\
+section figure{margin:22px 0 0}section figure:first-of-type{margin:0}.machine,p{color:var(--soft);margin:4px 0 20px}section,figure{background:var(--card);border:1px solid var(--grid);border-radius:10px;\
 padding:20px;margin:0 0 22px}section figure{border:0;padding:0}figcaption{color:var(--soft);font-size:13px;margin-bottom:6px}\
 svg{width:100%;height:auto;display:block;font:12px system-ui,sans-serif}svg text{fill:var(--soft)}svg .strong{fill:var(--ink)}\
 .grid{stroke:var(--grid)}.axis{stroke:var(--soft)}pre{overflow:auto;font-size:12.5px;margin:12px 0 0}\
