@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use protocol::format::Format;
 use protocol::message::{Envelope, Message};
-use protocol::{Entry, Incarnation, Index, NodeId};
+use protocol::{Entry, EntryId, Incarnation, Index, NodeId};
 use raftkv::raft::{self, Raft};
 
 use crate::history::Action;
@@ -99,8 +99,8 @@ impl Oracle {
         &self.committed[index as usize - 1].entry
     }
 
-    /// A new process found this on its disk.
-    pub fn booted(&mut self, node: u32, term: u64, vote: Option<NodeId>, log: Held, applied: Index) {
+    /// A new process found this on its disk: a log behind `base`.
+    pub fn booted(&mut self, node: u32, term: u64, vote: Option<NodeId>, base: EntryId, log: Held, applied: Index) {
         let seen = self.seen.entry(node).or_default();
         if term < seen.promised {
             violated("terms are never forgotten", node, format!("recovered term {term}, promised {}", seen.promised));
@@ -114,7 +114,10 @@ impl Oracle {
                 );
             }
         }
-        if log.end() - 1 < seen.durable && applied.0 < seen.durable {
+        // A snapshot that was fetched, and not installed before the end of the process, takes the place of a log that differs at
+        // its index (C-5): what was behind it in that log was never committed.
+        let is_replaced = seen.log.get(base.index.0).is_some_and(|entry| entry.header.id != base);
+        if log.end() - 1 < seen.durable && applied.0 < seen.durable && !is_replaced {
             let text = format!("durable up to {}, found up to {}", seen.durable, log.end() - 1);
             violated("D-1: what was durable is found again", node, text);
         }

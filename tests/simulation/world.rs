@@ -288,8 +288,9 @@ impl World {
         let process = self.nodes[id as usize].process.as_ref().expect("just booted");
         let hard_state = process.wal.meta().hard_state;
         let log = whole_log(&process.log_reader, process.log_base);
-        let (first, applied) = (process.log_base.id.index.0 + 1, process.replica.store().applied());
-        self.oracle.booted(id, hard_state.term.0, hard_state.vote, Held { first, entries: log }, applied);
+        let (base, applied) = (process.log_base.id, process.replica.store().applied());
+        let held = Held { first: base.index.0 + 1, entries: log };
+        self.oracle.booted(id, hard_state.term.0, hard_state.vote, base, held, applied);
         self.check_state(id);
         self.wake(id, now);
     }

@@ -112,7 +112,9 @@ impl Inode {
     }
 
     pub(super) fn write_back(&mut self) {
-        self.last_synced = self.dirty.clone();
+        if !self.dirty.is_empty() {
+            self.last_synced = self.dirty.clone(); // a sync that writes nothing is not the last one that did
+        }
         for page in std::mem::take(&mut self.dirty) {
             let bytes = self.cached_page(page);
             self.durable.insert(page, bytes);

@@ -53,7 +53,8 @@ fn rot_is_on_the_disk_and_in_the_cache_at_once_or_later() {
         let bytes = disk.contents(path).unwrap();
         assert_eq!(bytes[..SECTOR], [1; SECTOR], "of another sector");
         assert_eq!(bytes[PAGE..], [2; PAGE], "of another page");
-        assert_eq!(disk.rot(path, PAGE as u64, seed), Some(true));
+        file.sync().unwrap(); // which writes nothing
+        assert_eq!(disk.rot(path, PAGE as u64, seed), Some(true), "it is the last write still");
     }
     assert_eq!(seen.len(), 2);
 }
