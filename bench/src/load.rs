@@ -129,8 +129,7 @@ pub(crate) fn leader_first(endpoints: &[String], timeout: Duration) -> io::Resul
         addresses.push(resolve(address)?);
     }
     let admin = addresses[0].port().checked_add(ADMIN_ABOVE).map(|port| SocketAddr::new(addresses[0].ip(), port));
-    let watched = Watched::listening(&addresses);
-    Ok(Target { watched: admin.into_iter().fold(watched, Watched::with_stages_of), addresses })
+    Ok(Target { watched: Watched::listening(&addresses).with_stages_of(admin), addresses })
 }
 
 pub(crate) fn resolve(address: &str) -> io::Result<SocketAddr> {

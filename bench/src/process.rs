@@ -68,9 +68,9 @@ impl Watched {
         Watched::processes(pids)
     }
 
-    /// Also reads the stages of the server whose admin port this is.
-    pub(crate) fn with_stages_of(self, admin: SocketAddr) -> Watched {
-        Watched { admin: Some(admin), ..self }
+    /// Also reads the stages of the server whose admin port this is, if it is known.
+    pub(crate) fn with_stages_of(self, admin: Option<SocketAddr>) -> Watched {
+        Watched { admin, ..self }
     }
 
     /// Their ids.

@@ -184,7 +184,7 @@ pub enum Input {
     /// What became of [`Effects::fetch_snapshot`]: the state, verified, and the bytes of its file, which is durable here; or
     /// why not, in words for the operator.
     SnapshotFetched(Result<(Box<Restored>, u64), String>),
-    /// The file of this node's snapshot cannot be read, or those who fetched it found that it is damaged: it is offered to
+    /// The file of this node's snapshot cannot be read, or was found damaged when a member's doubts had it read through: it is offered to
     /// nobody any more, and another one is taken. Ignored unless it is the newest.
     SnapshotDamaged {
         /// The last index that the snapshot covers.

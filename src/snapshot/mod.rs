@@ -80,7 +80,7 @@ pub struct Snapshots {
 struct Kept {
     summary: Summary,
     path: PathBuf,
-    /// Somebody found it damaged, or says so: a start tries it all the same.
+    /// It was found damaged, or could not be read: a start tries it all the same.
     doubted: bool,
 }
 
@@ -139,7 +139,7 @@ impl Snapshots {
         self.kept.iter().map(|kept| kept.summary)
     }
 
-    /// The snapshot at `index` was found damaged, or is said to be by who fetched it. It is no longer one of those that
+    /// The snapshot at `index` was found damaged, or could not be read. It is no longer one of those that
     /// [`Snapshots::prune`] keeps, but stays until there are enough others: it may be good, and all that there is.
     pub fn doubt(&mut self, index: Index) {
         let doubted = self.kept.iter_mut().rfind(|kept| kept.summary.position.id.index == index);
@@ -171,7 +171,7 @@ impl Snapshots {
         let place = self.kept.iter().position(|kept| kept.doubted == doubted).expect("the caller has counted them");
         let path = self.kept[place].path.clone();
         if doubted {
-            log::warn!("{} is said to be damaged and is not needed any more: set aside", path.display());
+            log::warn!("{} was found damaged and is not needed any more: set aside", path.display());
             self.rename_damaged(&path)?;
         } else {
             self.disk.unlink(&path).map_err(SnapshotError::io("remove", &path))?;

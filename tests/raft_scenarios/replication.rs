@@ -383,16 +383,21 @@ fn c09_a_lagging_follower_gets_old_entries_from_the_log() {
 
 static BIG: [u8; 300_000] = [7; 300_000];
 
+/// So many entries of term 1.
+fn log_of(entries: usize, body: &'static [u8]) -> Image {
+    let mut log = Image::default();
+    for _ in 0..entries {
+        log.entries.push(entry_after(log.last(), log.chain(), Term(1), body));
+    }
+    log.hard_state.term = Term(1);
+    log
+}
+
 /// A read of the log that was asked for before a refusal moved the follower's mark back brings nothing that fits: it is
 /// asked for anew, and only entries that continue the previous one are sent.
 #[test]
 fn c09_a_read_that_no_longer_fits_is_not_sent() {
-    let mut log = Image::default();
-    for _ in 0..12 {
-        log.entries.push(entry_after(log.last(), log.chain(), Term(1), &BIG));
-    }
-    log.hard_state.term = Term(1);
-    let mut net = Net::lone_leader(3, log, |settings| {
+    let mut net = Net::lone_leader(3, log_of(12, &BIG), |settings| {
         settings.tail_bytes_max = 0;
         settings.append_bytes_max = 200;
     });
@@ -428,12 +433,7 @@ static HALF: [u8; 1_100_000] = [7; 1_100_000];
 /// first must not be forgotten while the second is read, or the follower waits for ever.
 #[test]
 fn c09_a_chain_is_kept_while_the_entry_behind_it_is_read() {
-    let mut log = Image::default();
-    for _ in 0..4 {
-        log.entries.push(entry_after(log.last(), log.chain(), Term(1), &HALF));
-    }
-    log.hard_state.term = Term(1);
-    let mut net = Net::lone_leader(3, log, |settings| settings.tail_bytes_max = 0);
+    let mut net = Net::lone_leader(3, log_of(4, &HALF), |settings| settings.tail_bytes_max = 0);
     net.say(1, 0, 2, reply(1, 5));
     net.settle();
     assert_eq!(net.commit(0), 5, "everything is durable, applied and out of memory");

@@ -38,6 +38,10 @@ const ELSEWHERE: &[(Bug, &str)] = &[
         "a deposed leader's tail must reach beyond a snapshot of the others; `t82_snapshot_to_a_lagging_or_conflicting_follower`",
     ),
     (
+        Bug::HoleSkipped,
+        "behind a torn end there is no whole Batch: one group is written at a time, and replay compares a Batch with what it follows",
+    ),
+    (
         Bug::ConflictSurvivesStart,
         "the power must go between an installed snapshot and the log's restart behind it; \
          `c5_a_log_that_conflicts_or_ends_earlier_is_dropped_*`",

@@ -125,8 +125,9 @@ impl Oracle {
         if newest > term {
             violated("C-7: no entry is of a later term than its node", node, format!("one of {newest}, term {term}"));
         }
-        if applied.0 > self.committed.len() as u64 {
-            violated("snapshots hold what is committed", node, format!("one up to {applied}"));
+        let committed = self.committed.get(base.index.0.wrapping_sub(1) as usize).map(|entry| entry.entry.header.id);
+        if applied.0 > self.committed.len() as u64 || base.index > Index(0) && committed != Some(base) {
+            violated("snapshots hold what is committed", node, format!("one up to {applied}, a log behind {base:?}"));
         }
         (seen.commit, seen.applied, seen.term) = (applied.0, applied.0, term);
         (seen.durable, seen.led, seen.log) = (applied.0.max(log.end() - 1), 0, log);

@@ -202,3 +202,37 @@ fn reports_say_what_a_file_is() {
     let report = inspect::inspect_on(&disk, &path(&second)).expect("header and footer are good");
     assert_eq!(report.json()["verified"], false);
 }
+
+/// Who begins to fetch a snapshot again and again may have found it damaged, or have a full disk: the file itself decides.
+#[test]
+fn a_doubted_file_is_read_through_before_anybody_believes_that_it_is_damaged() {
+    let (rig, [_, second], _) = two();
+    let snapshots = rig.open().expect("good");
+    let (member, last) = (NodeId(2), second.position.id.index);
+    let mut doubts = Doubts::default();
+    let mut verdict = |snapshots: &Snapshots| {
+        for _ in 1..crate::limits::SNAPSHOT_BEGUN_MAX {
+            doubts.begun(snapshots, member, last);
+            assert!(!doubts.is_checking());
+        }
+        doubts.begun(snapshots, member, last);
+        let mut read = 0;
+        while doubts.is_checking() {
+            let (bytes, end) = doubts.step();
+            read += bytes;
+            if let Some(Checked { member: who, last: which, result }) = end {
+                assert_eq!((who, which), (member, last));
+                return (read, result);
+            }
+        }
+        panic!("nothing was checked")
+    };
+    let (read, result) = verdict(&snapshots);
+    result.expect("it is good");
+    assert!(read > second.bytes / 2, "{read} of {} bytes", second.bytes);
+    rig.disk.flip_bits(&path(&second), second.bytes / 2, 1);
+    let (_, result) = verdict(&snapshots);
+    assert!(matches!(result, Err(SnapshotError::Damaged { .. })), "{result:?}");
+    doubts.begun(&snapshots, member, Index(1_000));
+    assert!(!doubts.is_checking(), "there is none");
+}
