@@ -102,9 +102,9 @@ impl Store {
         self.sessions.expire(log_time);
     }
 
-    /// Says which keys the commands that are executed next will look for: finding them then costs less waiting for memory.
-    /// Changes nothing.
-    pub fn warm<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) {
+    /// Says which keys the commands that are executed next will look for, at most [`crate::limits::WARM_KEYS`] of them:
+    /// finding them then costs less waiting for memory. Changes nothing that can be seen.
+    pub fn warm<'k>(&mut self, keys: impl Iterator<Item = &'k [u8]>) {
         self.list.warm(keys);
     }
 

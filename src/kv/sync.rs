@@ -14,6 +14,8 @@ mod real {
     pub(in crate::kv) const VIEWS: usize = CLIENT_VIEWS + crate::limits::SNAPSHOT_VIEWS_MAX;
     /// Levels of the skip list. With a quarter of each level's nodes on the next, 16 levels serve 4^16 keys.
     pub(in crate::kv) const LEVELS: usize = 16;
+    /// Taller nodes have a finger: one in 4^3.
+    pub(in crate::kv) const FINGER_HEIGHT: usize = 3;
 
     /// Watches, under loom only, that memory is not read once it was freed. Here it is nothing.
     pub(in crate::kv) struct Alive;
@@ -38,6 +40,7 @@ mod real {
     pub(in crate::kv) const CLIENT_VIEWS: usize = 1;
     pub(in crate::kv) const VIEWS: usize = 2;
     pub(in crate::kv) const LEVELS: usize = 2;
+    pub(in crate::kv) const FINGER_HEIGHT: usize = 1;
 
     /// Every look at a node or version is a read of its cell, and freeing it is a write: loom fails the model if the
     /// two race, and the assertion fails it if the read comes after.

@@ -441,7 +441,7 @@ fn keys_may_be_fetched_in_any_number_and_nothing_changes() {
             assert_eq!(pinned.get(key).is_some(), number % 2 == 0 && *number < 4_000, "{number}");
         }
     }
-    let empty = Store::new();
+    let mut empty = Store::new();
     empty.warm([&b"a"[..], b"b", b"c"].into_iter());
     assert_eq!(empty.get(b"a"), None);
 }

@@ -4,6 +4,7 @@
 use std::mem;
 use std::ptr::NonNull;
 
+use super::fingers::Fingers;
 use super::list::{Estate, Heights, List};
 use super::node::{Memory, NewVersion, Node, NodeRef};
 use crate::kv::sync::LEVELS;
@@ -20,6 +21,7 @@ pub struct Builder {
     /// The last node on each level; the head where there is none.
     last: [NonNull<Node>; LEVELS],
     heights: Heights,
+    fingers: Fingers,
     keys: u64,
     /// The highest revision of any value.
     newest: Index,
@@ -29,6 +31,7 @@ pub struct Builder {
 /// it is large.
 pub struct Built {
     own: Own,
+    fingers: Fingers,
     applied: Index,
     keys: u64,
 }
@@ -50,7 +53,14 @@ impl Builder {
         // SAFETY: the list was just made, and nothing of it is freed before `own` is.
         let head = unsafe { list.as_ref().head() }.pointer();
         let own = Own(Some(Estate::new(list, memory)));
-        Self { own, last: [head; LEVELS], heights: Heights::default(), keys: 0, newest: Index(0) }
+        Self {
+            own,
+            last: [head; LEVELS],
+            heights: Heights::default(),
+            fingers: Fingers::default(),
+            keys: 0,
+            newest: Index(0),
+        }
     }
 
     /// Appends a key with its one value; takes as long for the last as for the first. An item that is refused leaves the
@@ -70,6 +80,8 @@ impl Builder {
             // SAFETY: as above.
             before.set_next(level, Some(unsafe { NodeRef::new(node) }));
         }
+        // SAFETY: linked, and nothing is unlinked here; the writer that it is given to goes on with the fingers.
+        unsafe { self.fingers.insert(NodeRef::new(node)) };
         self.last[..height].fill(node);
         self.keys += 1;
         self.newest = self.newest.max(item.versioned.revision);
@@ -86,7 +98,7 @@ impl Builder {
         assert!(self.newest <= applied, "a value of revision {} in a list of {applied}", self.newest);
         let own = mem::replace(&mut self.own, Own(None));
         own.as_ref().list().publish(applied.0);
-        Built { own, applied, keys: self.keys }
+        Built { own, fingers: mem::take(&mut self.fingers), applied, keys: self.keys }
     }
 }
 
@@ -106,10 +118,10 @@ impl Built {
         self.own.as_ref().memory.bytes() as u64
     }
 
-    /// Gives the list away, to be published, with the memory that it came from.
-    pub(super) fn into_parts(mut self) -> (NonNull<List>, Memory) {
+    /// Gives the list away, to be published, with the memory that it came from and its writer's fingers.
+    pub(super) fn into_parts(mut self) -> (NonNull<List>, Memory, Fingers) {
         let estate = self.own.0.take().expect("it is given away once");
-        (estate.list_pointer(), estate.memory)
+        (estate.list_pointer(), estate.memory, self.fingers)
     }
 }
 

@@ -50,22 +50,9 @@ impl List {
         &self,
         head: NodeRef<'a>,
         key: &[u8],
-        mut passed: impl FnMut(usize, NodeRef<'a>),
+        passed: impl FnMut(usize, NodeRef<'a>),
     ) -> Option<NodeRef<'a>> {
-        let wanted = Wanted::new(key);
-        let mut node = head;
-        let mut behind: Option<NodeRef<'a>> = None;
-        for level in (0..self.height.load(Ordering::Relaxed)).rev() {
-            let mut next = node.next(level);
-            // A node that the level above stopped at need not be compared again.
-            while let Some(nearer) = next.filter(|&next| Some(next) != behind && next.is_before(&wanted)) {
-                node = nearer;
-                next = node.next(level);
-            }
-            behind = next;
-            passed(level, node);
-        }
-        behind
+        descend(head, self.levels(), &Wanted::new(key), passed)
     }
 
     /// Levels in use, at least 1. A hint.
@@ -79,6 +66,38 @@ impl List {
             self.height.store(height, Ordering::Relaxed);
         }
     }
+}
+
+/// The first node at or behind the wanted key, from `node` on, which comes before it, or is the head, and is taller than
+/// `levels - 1`. Tells `passed` the last node before the key on each of these levels.
+pub(super) fn descend<'a>(
+    mut node: NodeRef<'a>,
+    levels: usize,
+    wanted: &Wanted<'_>,
+    mut passed: impl FnMut(usize, NodeRef<'a>),
+) -> Option<NodeRef<'a>> {
+    let mut behind: Option<NodeRef<'a>> = None;
+    for level in (0..levels).rev() {
+        let mut next = node.next(level);
+        // A node that the level above stopped at need not be compared again.
+        while let Some(nearer) = next.filter(|&next| Some(next) != behind && next.is_before(wanted)) {
+            node = nearer;
+            next = node.next(level);
+        }
+        behind = next;
+        passed(level, node);
+    }
+    behind
+}
+
+/// Moves `node` to the last node before the wanted key on `level`, and says what comes behind it.
+pub(super) fn along<'a>(node: &mut NodeRef<'a>, level: usize, wanted: &Wanted<'_>) -> Option<NodeRef<'a>> {
+    let mut next = node.next(level);
+    while let Some(nearer) = next.filter(|next| next.is_before(wanted)) {
+        *node = nearer;
+        next = node.next(level);
+    }
+    next
 }
 
 /// Something that was unlinked and waits until nobody can be reading it (C-20).

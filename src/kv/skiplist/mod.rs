@@ -18,6 +18,9 @@
 
 mod blocks;
 mod builder;
+#[cfg(all(test, not(loom)))]
+mod finger_tests;
+mod fingers;
 mod list;
 mod node;
 mod reader;
@@ -32,12 +35,14 @@ pub use builder::{Builder, Built, OutOfOrder};
 pub use reader::{Pinned, Range, Reader, ViewPinned};
 pub use replaced::ReplacedList;
 
-use self::list::{free_unlinked, Estate, Heights, List, Retired, Unlinked};
-use self::node::{Memory, NewVersion, Node, NodeRef, Version, VersionRef};
+use self::fingers::Fingers;
+use self::list::{descend, free_unlinked, Estate, Heights, List, Retired, Unlinked};
+use self::node::{Memory, NewVersion, Node, NodeRef, Version, VersionRef, Wanted};
 use self::shared::Shared;
+use self::warm::{Lanes, LANES};
 use super::fifo::Fifo;
 use super::operations::Write;
-use super::sync::{fence, Arc, Ordering, LEVELS};
+use super::sync::{fence, Arc, Ordering, FINGER_HEIGHT, LEVELS};
 use super::view::{Purpose, ViewCounts, Views, ViewsFull};
 use super::Versioned;
 use crate::limits;
@@ -55,9 +60,35 @@ pub(super) struct Writer {
     /// Commands since the last publication: reclaiming keeps pace with them.
     changes: usize,
     heights: Heights,
+    fingers: Fingers,
+    walked: Walked,
     superseded: Fifo<Superseded>,
     retired: Fifo<Retired>,
     views: Views<Held>,
+}
+
+/// The ends of the walks that [`Writer::warm`] made, for the changes that follow in the same order. All these nodes are
+/// linked: what unlinks one forgets them all.
+struct Walked {
+    ways: [Way; LANES],
+    /// Those of `ways` that were not asked for yet.
+    left: std::ops::Range<usize>,
+}
+
+/// A walk's end.
+#[derive(Clone, Copy)]
+struct Way {
+    /// [`Wanted::prefix`] of its key.
+    prefix: u64,
+    /// The last node before the key on each of the lowest levels.
+    before: [NonNull<Node>; FINGER_HEIGHT],
+}
+
+/// Where a key is, or would be.
+struct Place<'a> {
+    /// The last node before it on each of the lowest levels.
+    before: [NodeRef<'a>; FINGER_HEIGHT],
+    node: Option<NodeRef<'a>>,
 }
 
 /// The version below `by` was superseded by it. Both stay linked as long as this stands in its queue: only the records
@@ -80,7 +111,9 @@ impl Writer {
     /// The writer of a list that nobody has seen yet.
     pub(super) fn over(built: Built) -> Self {
         let applied = built.applied().0;
-        let (list, memory) = built.into_parts();
+        let (list, memory, fingers) = built.into_parts();
+        // SAFETY: just published nowhere, and freed with `shared`.
+        let head = unsafe { list.as_ref().head() }.pointer();
         Self {
             shared: Arc::new(Shared::new(list)),
             list,
@@ -89,6 +122,8 @@ impl Writer {
             written: applied,
             changes: 0,
             heights: Heights::default(),
+            fingers,
+            walked: Walked { ways: [Way { prefix: 0, before: [head; FINGER_HEIGHT] }; LANES], left: 0..0 },
             superseded: Fifo::default(),
             retired: Fifo::default(),
             views: Views::default(),
@@ -100,9 +135,11 @@ impl Writer {
         let applied = built.applied().0;
         assert!(applied > self.applied, "a list of {applied} replaces one of {}", self.applied);
         assert!(self.written <= self.applied, "revision {} was written and not published", self.written);
-        let (list, memory) = built.into_parts();
+        let (list, memory, fingers) = built.into_parts();
         self.views.close_all(&self.shared.views);
         self.shared.replace_root(list);
+        self.fingers = fingers;
+        self.walked.forget();
         let mut estate = Estate::new(mem::replace(&mut self.list, list), mem::replace(&mut self.memory, memory));
         estate.retired = mem::take(&mut self.retired);
         // What these name stays linked, and is freed with the list.
@@ -145,19 +182,27 @@ impl Writer {
 
     /// The newest value of `key`, published or not.
     pub(super) fn newest(&self, key: &[u8]) -> Option<Versioned<'_>> {
-        let list = self.list();
         // SAFETY: `self` is borrowed during the lifetime of the result, so nothing is freed meanwhile.
-        let head = unsafe { list.head() };
-        let node = list.seek(head, key, |_, _| {}).filter(|node| node.key() == key)?;
+        let head = unsafe { self.list().head() };
+        let wanted = Wanted::new(key);
+        let node = self.place(head, &wanted, None).node?;
         node.at(u64::MAX).map(VersionRef::versioned)
     }
 
-    /// Fetches what is needed to find each of these keys, beside each other: call it before a batch of changes.
-    pub(super) fn warm<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) {
+    /// Walks to the first [`limits::WARM_KEYS`] of these keys, beside each other: call it before a batch of changes to them,
+    /// which then find what they need near, and their places known.
+    pub(super) fn warm<'k>(&mut self, mut keys: impl Iterator<Item = &'k [u8]>) {
         let list = self.list();
         // SAFETY: nothing is freed in this function.
         let head = unsafe { list.head() };
-        warm::warm(list, head, keys);
+        let levels = list.levels().min(FINGER_HEIGHT);
+        let mut lanes = Lanes::new(head, levels, &mut keys, |wanted| self.fingers.before(head, wanted));
+        let ways = &mut self.walked.ways;
+        for (lane, way) in ways.iter_mut().enumerate().take(lanes.len()) {
+            *way = Way { prefix: lanes.wanted(lane).prefix(), before: [head.pointer(); FINGER_HEIGHT] };
+        }
+        lanes.walk(|lane, level, node| ways[lane].before[level] = node.pointer());
+        self.walked.left = 0..lanes.len();
     }
 
     /// Asks `decide`, who is told the newest value, what to write to it at `revision`.
@@ -171,18 +216,18 @@ impl Writer {
         assert!(revision >= self.written, "revision {revision} comes after {}", self.written);
         self.written = revision;
         self.changes += 1;
-        let list = self.list();
         // SAFETY: nothing is freed in this function.
-        let head = unsafe { list.head() };
-        let mut before = [head; LEVELS];
-        let node = list.seek(head, key, |level, node| before[level] = node).filter(|node| node.key() == key);
+        let head = unsafe { self.list().head() };
+        let wanted = Wanted::new(key);
+        let way = self.walked.take(wanted.prefix());
+        let Place { before, node } = self.place(head, &wanted, way);
         let value = node.and_then(|node| node.at(u64::MAX));
         let (result, write) = decide(value.map(VersionRef::versioned));
         if let Some(write) = write {
             let new = describe(revision, value, &write);
             match node {
                 Some(node) => self.supersede(node, &new),
-                None => self.insert(&before, key, &new),
+                None => self.insert(head, &before, &wanted, &new),
             }
         }
         result
@@ -235,11 +280,45 @@ impl Writer {
         self.superseded.push(Superseded { node: node.pointer(), by: version });
     }
 
-    fn insert(&mut self, before: &[NodeRef<'_>; LEVELS], key: &[u8], new: &NewVersion<'_>) {
+    /// Where `wanted` is. `way` is the end of a walk to it, or to a key that begins like it, since when nothing was unlinked.
+    fn place<'a>(&self, head: NodeRef<'a>, wanted: &Wanted<'_>, way: Option<Way>) -> Place<'a> {
+        let levels = self.list().levels().min(FINGER_HEIGHT);
+        let Some(way) = way else {
+            let start = self.fingers.before(head, wanted);
+            let mut before = [start; FINGER_HEIGHT];
+            let behind = descend(start, levels, wanted, |level, node| before[level] = node);
+            return Place { before, node: behind.filter(|node| node.key() == wanted.key()) };
+        };
+        // SAFETY: linked still (`Walked`), and `head` vouches for what is linked.
+        let mut before = way.before.map(|node| unsafe { NodeRef::new(node) });
+        // What was inserted since lies between, and each level is mended by a step or two.
+        let mut node = None;
+        for level in (0..levels).rev() {
+            if !before[level].is_before(wanted) {
+                // A walk to another key that begins alike, or one that ended at the head.
+                before[level] = before.get(level + 1).copied().unwrap_or_else(|| self.fingers.before(head, wanted));
+            }
+            node = list::along(&mut before[level], level, wanted);
+        }
+        Place { before, node: node.filter(|node| node.key() == wanted.key()) }
+    }
+
+    fn insert(
+        &mut self,
+        head: NodeRef<'_>,
+        lowest: &[NodeRef<'_>; FINGER_HEIGHT],
+        wanted: &Wanted<'_>,
+        new: &NewVersion<'_>,
+    ) {
         assert!(new.version != 0, "a missing key is not removed");
         let height = self.heights.draw();
+        let mut before = [head; LEVELS];
+        before[..FINGER_HEIGHT].copy_from_slice(lowest);
+        if height > FINGER_HEIGHT {
+            self.list().seek(head, wanted.key(), |level, node| before[level] = node);
+        }
         let version = self.memory.version(new, None);
-        let node = self.memory.node(key, height, Some(version), |level| before[level].next(level));
+        let node = self.memory.node(wanted.key(), height, Some(version), |level| before[level].next(level));
         // SAFETY: just made.
         let node = unsafe { NodeRef::new(node) };
         self.list().raise(height);
@@ -247,6 +326,8 @@ impl Writer {
         for (level, before) in before.iter().enumerate().take(height) {
             before.set_next(level, Some(node));
         }
+        // SAFETY: linked, and `unlink_node` removes it.
+        unsafe { self.fingers.insert(node) };
     }
 
     /// Frees and unlinks what C-20 allows, in about `steps` steps.
@@ -324,16 +405,23 @@ impl Writer {
     }
 
     fn unlink_node(&mut self, node: NodeRef<'_>) {
+        self.walked.forget();
+        self.fingers.remove(node);
         let list = self.list();
         // SAFETY: nothing is freed in this function.
         let head = unsafe { list.head() };
+        let wanted = Wanted::new(node.key());
         let unlink = |level, before: NodeRef<'_>| {
             if level < node.height() {
                 assert!(before.next(level) == Some(node), "a node is linked on each of its levels");
                 before.set_next(level, node.next(level));
             }
         };
-        list.seek(head, node.key(), unlink);
+        if node.height() > FINGER_HEIGHT {
+            list.seek(head, wanted.key(), unlink);
+        } else {
+            descend(self.fingers.before(head, &wanted), list.levels().min(FINGER_HEIGHT), &wanted, unlink);
+        }
         self.retire(Unlinked::Node(node.pointer()));
     }
 
@@ -347,6 +435,20 @@ impl Drop for Writer {
         let mut estate = Estate::new(self.list, mem::take(&mut self.memory));
         estate.retired = mem::take(&mut self.retired);
         self.shared.inherit(estate);
+    }
+}
+
+impl Walked {
+    /// The next way to a key with this prefix. Those before it are left out: their changes were not made.
+    fn take(&mut self, prefix: u64) -> Option<Way> {
+        let at = self.ways[self.left.clone()].iter().position(|way| way.prefix == prefix)?;
+        let way = self.ways[self.left.start + at];
+        self.left.start += at + 1;
+        Some(way)
+    }
+
+    fn forget(&mut self) {
+        self.left = 0..0;
     }
 }
 

@@ -83,11 +83,19 @@ pub(super) struct Wanted<'k> {
 
 impl<'k> Wanted<'k> {
     pub(super) fn new(key: &'k [u8]) -> Self {
-        Self { key, prefix: Self::prefix(key) }
+        Self { key, prefix: Self::prefix_of(key) }
+    }
+
+    pub(super) fn key(&self) -> &'k [u8] {
+        self.key
     }
 
     /// The first eight bytes as a number, filled up with zeroes: if two differ, their keys differ in the same way.
-    fn prefix(key: &[u8]) -> u64 {
+    pub(super) fn prefix(&self) -> u64 {
+        self.prefix
+    }
+
+    fn prefix_of(key: &[u8]) -> u64 {
         let mut first = [0; 8];
         let len = key.len().min(first.len());
         first[..len].copy_from_slice(&key[..len]);
@@ -173,10 +181,12 @@ impl<'a> NodeRef<'a> {
         Some(unsafe { NodeRef::new(next) })
     }
 
-    /// Asks the processor to fetch the node: header, tower and a short key lie in its first two cache lines.
-    pub(super) fn prefetch(self) {
+    /// Asks the processor to fetch what a walk on `level` reads of the node: its header and one pointer of its tower,
+    /// which lie in one cache line or two.
+    pub(super) fn prefetch(self, level: usize) {
+        let tower = self.node.as_ptr().wrapping_add(1).cast::<AtomicPtr<Node>>();
         prefetch(self.node.as_ptr().cast());
-        prefetch(self.node.as_ptr().cast::<u8>().wrapping_add(CACHE_LINE).cast());
+        prefetch(tower.wrapping_add(level).cast());
     }
 
     /// The same for the node's newest version, whose header a writer reads.
@@ -273,8 +283,6 @@ impl<'a> VersionRef<'a> {
     }
 }
 
-const CACHE_LINE: usize = 64;
-
 #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
 fn prefetch(address: *const i8) {
     // SAFETY: a hint; it faults on no address and changes nothing.
@@ -330,7 +338,7 @@ impl Memory {
         let header = Node {
             alive: Alive::new(),
             newest: AtomicPtr::new(raw(newest)),
-            prefix: Wanted::prefix(key),
+            prefix: Wanted::prefix_of(key),
             key_bytes: u32::try_from(key.len()).expect("limits.rs bounds a key"),
             height: u8::try_from(height).expect("LEVELS fits"),
         };

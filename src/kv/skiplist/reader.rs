@@ -3,6 +3,7 @@
 use super::list::List;
 use super::node::{NodeRef, VersionRef};
 use super::shared::Shared;
+use super::warm::{Lanes, LANES};
 use crate::kv::sync::{fence, Arc, Ordering};
 use crate::kv::{Item, Versioned};
 use protocol::request::ViewId;
@@ -89,8 +90,15 @@ impl Pinned<'_> {
     }
 
     /// Fetches what is needed to find each of these keys, beside each other: call it before a batch of [`Pinned::get`].
-    pub fn warm<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) {
-        super::warm::warm(self.state.list, self.state.head, keys);
+    pub fn warm<'k>(&self, mut keys: impl Iterator<Item = &'k [u8]>) {
+        let State { list, head, .. } = self.state;
+        loop {
+            let mut lanes = Lanes::new(head, list.levels(), &mut keys, |_| head);
+            lanes.walk(|_, _, _| {});
+            if lanes.len() < LANES {
+                return;
+            }
+        }
     }
 
     /// The keys in `from..to`, bytewise ascending; `to = None` is "to the end".

@@ -2,63 +2,105 @@
 //!
 //! A walk through a list that is larger than the processor's caches waits for memory at each node. The next node of a walk is
 //! known only when the last one is there, but walks to different keys know nothing of each other: here each makes one step
-//! while the next nodes of the others are on their way. The walk that follows finds everything near.
+//! while the next nodes of the others are on their way.
 
-use super::list::List;
+use std::array;
+
 use super::node::{NodeRef, Wanted};
 use crate::limits;
 
-/// Keys whose ways are fetched together.
+/// Keys that are walked to together.
 pub(super) const LANES: usize = limits::WARM_KEYS;
 
-/// One walk, at `node` on `level`, about to look at `next`.
-#[derive(Clone, Copy)]
-struct Lane<'a, 'k> {
-    wanted: Wanted<'k>,
-    node: NodeRef<'a>,
-    next: Option<NodeRef<'a>>,
-    level: usize,
+/// Walks, each at a node on a level, about to look at the next one.
+pub(super) struct Lanes<'a, 'k> {
+    len: usize,
+    wanted: [Wanted<'k>; LANES],
+    node: [NodeRef<'a>; LANES],
+    next: [Option<NodeRef<'a>>; LANES],
+    level: [usize; LANES],
 }
 
-impl<'a> Lane<'a, '_> {
-    /// One step to the right or down. False: it has arrived.
-    fn step(&mut self) -> bool {
-        match self.next {
-            Some(next) if next.is_before(&self.wanted) => self.node = next,
-            next => {
-                if self.level == 0 {
-                    next.into_iter().for_each(NodeRef::prefetch_newest);
-                    return false;
-                }
-                self.level -= 1;
-            }
+impl<'a, 'k> Lanes<'a, 'k> {
+    /// Walks to the first [`LANES`] of these keys, on the lowest `levels` levels, each from where `start` says: a node before
+    /// the key, or the head, that is taller than `levels - 1`.
+    pub(super) fn new(
+        head: NodeRef<'a>,
+        levels: usize,
+        keys: &mut impl Iterator<Item = &'k [u8]>,
+        start: impl Fn(&Wanted<'k>) -> NodeRef<'a>,
+    ) -> Self {
+        let mut lanes = Self {
+            len: 0,
+            wanted: [Wanted::new(&[]); LANES],
+            node: [head; LANES],
+            next: [None; LANES],
+            level: [levels - 1; LANES],
+        };
+        for (lane, key) in keys.take(LANES).enumerate() {
+            lanes.wanted[lane] = Wanted::new(key);
+            lanes.node[lane] = start(&lanes.wanted[lane]);
+            lanes.len = lane + 1;
         }
-        self.next = self.node.next(self.level);
-        self.next.into_iter().for_each(NodeRef::prefetch);
-        true
+        for lane in 0..lanes.len {
+            lanes.look(lane);
+        }
+        lanes
     }
-}
 
-/// Brings into the processor's caches what [`List::seek`] touches on its way to each of the keys. Changes nothing.
-pub(super) fn warm<'a, 'k>(list: &List, head: NodeRef<'a>, mut keys: impl Iterator<Item = &'k [u8]>) {
-    let level = list.levels() - 1;
-    loop {
-        let mut lanes: [Option<Lane<'a, 'k>>; LANES] = std::array::from_fn(|_| {
-            keys.next().map(|key| Lane { wanted: Wanted::new(key), node: head, next: head.next(level), level })
-        });
-        if lanes[1].is_none() {
-            return; // nothing to do beside a single walk
-        }
-        let mut walking = true;
-        while walking {
-            walking = false;
-            for lane in &mut lanes {
-                let goes_on = lane.as_mut().is_some_and(Lane::step);
-                walking |= goes_on;
-                if !goes_on {
-                    *lane = None;
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn wanted(&self, lane: usize) -> &Wanted<'k> {
+        &self.wanted[lane]
+    }
+
+    /// Walks them all to their ends. Tells `passed`, with the lane, the last node before its key on each level.
+    pub(super) fn walk(&mut self, mut passed: impl FnMut(usize, usize, NodeRef<'a>)) {
+        // Lanes that have not arrived, in any order.
+        let mut walking: [usize; LANES] = array::from_fn(|lane| lane);
+        let mut count = self.len;
+        while count > 0 {
+            let mut at = 0;
+            while at < count {
+                let lane = walking[at];
+                if self.step(lane, &mut passed) {
+                    at += 1;
+                } else {
+                    count -= 1;
+                    walking[at] = walking[count];
                 }
             }
         }
+    }
+
+    /// One step to the right, or down past all levels that stop at the same node. False: it has arrived.
+    fn step(&mut self, lane: usize, passed: &mut impl FnMut(usize, usize, NodeRef<'a>)) -> bool {
+        let next = self.next[lane];
+        if let Some(next) = next.filter(|next| next.is_before(&self.wanted[lane])) {
+            self.node[lane] = next;
+            self.look(lane);
+            return true;
+        }
+        loop {
+            let level = self.level[lane];
+            passed(lane, level, self.node[lane]);
+            if level == 0 {
+                next.into_iter().for_each(NodeRef::prefetch_newest);
+                return false;
+            }
+            self.level[lane] = level - 1;
+            if self.node[lane].next(level - 1) != next {
+                self.look(lane);
+                return true;
+            }
+        }
+    }
+
+    fn look(&mut self, lane: usize) {
+        let level = self.level[lane];
+        self.next[lane] = self.node[lane].next(level);
+        self.next[lane].into_iter().for_each(|next| next.prefetch(level));
     }
 }

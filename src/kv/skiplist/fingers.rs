@@ -1,0 +1,210 @@
+//! Fingers: where the writer's walks begin.
+//!
+//! The upper levels of a list are a search tree whose nodes lie anywhere: most of a walk from the head is spent there, a
+//! cache line and a branch for each of some twenty nodes. The writer, which alone links and unlinks, keeps the tall nodes
+//! in order in an array of its own, beside the first bytes of their keys: a binary search in a few dense cache lines ends
+//! at the last tall node before a key, and only the levels below are walked. Readers know nothing of it.
+
+use std::ptr::NonNull;
+
+use super::node::{Node, NodeRef, Wanted};
+use crate::kv::sync::FINGER_HEIGHT;
+
+/// Fingers of a chunk at most: it is an array in which one more moves half of the others.
+pub(super) const CHUNK: usize = if cfg!(loom) { 2 } else { 128 };
+
+/// All linked nodes that are taller than [`FINGER_HEIGHT`], in the order of their keys.
+#[derive(Default)]
+pub(super) struct Fingers {
+    /// [`Wanted::prefix`] of each chunk's first key.
+    firsts: Vec<u64>,
+    /// None is empty.
+    #[expect(clippy::vec_box, reason = "a chunk is 2 KiB: one more in the middle moves pointers, not chunks")]
+    chunks: Vec<Box<Chunk>>,
+}
+
+// SAFETY: it is read by whoever owns the list, and nothing in it is bound to a thread.
+unsafe impl Send for Fingers {}
+
+struct Chunk {
+    len: usize,
+    /// [`Wanted::prefix`] of the keys.
+    prefixes: [u64; CHUNK],
+    nodes: [NonNull<Node>; CHUNK],
+}
+
+/// Where a finger is, or would be.
+struct Place {
+    chunk: usize,
+    at: usize,
+}
+
+impl Fingers {
+    /// The last tall node before the wanted key; the head if there is none. `head` says that nothing that is linked is freed
+    /// during `'a`.
+    pub(super) fn before<'a>(&self, head: NodeRef<'a>, wanted: &Wanted<'_>) -> NodeRef<'a> {
+        let Place { chunk, at } = self.place(wanted);
+        if at == 0 {
+            return head; // of the first chunk, or there is none
+        }
+        // SAFETY: a finger is of a linked node (`Fingers::insert`), and `head` vouches for those.
+        unsafe { NodeRef::new(self.chunks[chunk].nodes[at - 1]) }
+    }
+
+    /// Adds a node, unless it is too short. It is not among them.
+    ///
+    /// # Safety
+    /// The node is linked, and [`Fingers::remove`] is called before it is not.
+    pub(super) unsafe fn insert(&mut self, node: NodeRef<'_>) {
+        if node.height() <= FINGER_HEIGHT {
+            return;
+        }
+        let wanted = Wanted::new(node.key());
+        let mut place = self.place(&wanted);
+        if self.chunks.is_empty() {
+            self.chunks.push(Chunk::new(node.pointer()));
+            self.firsts.push(wanted.prefix());
+        }
+        if self.chunks[place.chunk].len == CHUNK {
+            // Keys that come in ascending order leave full chunks behind them.
+            let is_last = place.chunk + 1 == self.chunks.len() && place.at == CHUNK;
+            let kept = if is_last { CHUNK } else { CHUNK / 2 };
+            let rest = self.chunks[place.chunk].split_off(kept, node.pointer());
+            self.firsts.insert(place.chunk + 1, rest.prefixes[0]);
+            self.chunks.insert(place.chunk + 1, rest);
+            if place.at > kept || is_last {
+                place = Place { chunk: place.chunk + 1, at: place.at - kept };
+            }
+        }
+        self.chunks[place.chunk].insert(place.at, wanted.prefix(), node.pointer());
+        self.firsts[place.chunk] = self.chunks[place.chunk].prefixes[0];
+    }
+
+    /// Takes a node out, if it is tall enough to be among them.
+    pub(super) fn remove(&mut self, node: NodeRef<'_>) {
+        if node.height() <= FINGER_HEIGHT {
+            return;
+        }
+        let mut place = self.place(&Wanted::new(node.key()));
+        if self.chunks[place.chunk].len == place.at {
+            place = Place { chunk: place.chunk + 1, at: 0 };
+        }
+        let chunk = &mut self.chunks[place.chunk];
+        assert!(chunk.nodes[place.at] == node.pointer(), "each tall node has a finger");
+        chunk.remove(place.at);
+        if chunk.len > 0 {
+            self.firsts[place.chunk] = chunk.prefixes[0];
+        } else {
+            self.drop_chunk(place.chunk);
+            return;
+        }
+        // Two that are nearly empty become one.
+        let next = place.chunk + 1;
+        if next < self.chunks.len() && self.chunks[place.chunk].len + self.chunks[next].len <= CHUNK / 4 {
+            let rest = self.drop_chunk(next);
+            self.chunks[place.chunk].append(&rest);
+        }
+    }
+
+    fn drop_chunk(&mut self, chunk: usize) -> Box<Chunk> {
+        self.firsts.remove(chunk);
+        self.chunks.remove(chunk)
+    }
+
+    /// Behind all fingers before the wanted key: never at the start of a chunk, but of the first one.
+    fn place(&self, wanted: &Wanted<'_>) -> Place {
+        let chunks = count_before(&self.firsts, |chunk| self.chunks[chunk].node(0), wanted);
+        let chunk = chunks.saturating_sub(1);
+        let at = match chunks {
+            0 => 0,
+            _ => self.chunks[chunk].count_before(wanted),
+        };
+        Place { chunk, at }
+    }
+
+    #[cfg(test)]
+    pub(super) fn keys(&self) -> Vec<Vec<u8>> {
+        let chunks = self.chunks.iter().zip(&self.firsts);
+        let nodes = chunks.flat_map(|(chunk, first)| {
+            assert_eq!(chunk.prefixes[0], *first);
+            (0..chunk.len).map(|at| (chunk.prefixes[at], chunk.node(at)))
+        });
+        nodes
+            .map(|(prefix, node)| {
+                assert_eq!(prefix, Wanted::new(node.key()).prefix());
+                node.key().to_vec()
+            })
+            .collect()
+    }
+
+    #[cfg(test)]
+    pub(super) fn chunks(&self) -> usize {
+        self.chunks.len()
+    }
+}
+
+impl Chunk {
+    /// Without fingers. `any` fills the places that are none.
+    fn new(any: NonNull<Node>) -> Box<Self> {
+        Box::new(Self { len: 0, prefixes: [0; CHUNK], nodes: [any; CHUNK] })
+    }
+
+    fn node(&self, at: usize) -> NodeRef<'_> {
+        assert!(at < self.len, "what lies behind is no finger");
+        // SAFETY: a finger is of a linked node (`Fingers::insert`). It is read in this module only, which frees nothing, and
+        // the one who does, the writer, owns the fingers and is in here meanwhile.
+        unsafe { NodeRef::new(self.nodes[at]) }
+    }
+
+    fn count_before(&self, wanted: &Wanted<'_>) -> usize {
+        count_before(&self.prefixes[..self.len], |at| self.node(at), wanted)
+    }
+
+    fn insert(&mut self, at: usize, prefix: u64, node: NonNull<Node>) {
+        self.prefixes.copy_within(at..self.len, at + 1);
+        self.nodes.copy_within(at..self.len, at + 1);
+        (self.prefixes[at], self.nodes[at]) = (prefix, node);
+        self.len += 1;
+    }
+
+    fn remove(&mut self, at: usize) {
+        self.prefixes.copy_within(at + 1..self.len, at);
+        self.nodes.copy_within(at + 1..self.len, at);
+        self.len -= 1;
+    }
+
+    fn split_off(&mut self, kept: usize, any: NonNull<Node>) -> Box<Self> {
+        let mut rest = Self::new(any);
+        rest.len = self.len - kept;
+        rest.prefixes[..rest.len].copy_from_slice(&self.prefixes[kept..self.len]);
+        rest.nodes[..rest.len].copy_from_slice(&self.nodes[kept..self.len]);
+        self.len = kept;
+        rest
+    }
+
+    fn append(&mut self, other: &Self) {
+        let len = self.len + other.len;
+        self.prefixes[self.len..len].copy_from_slice(&other.prefixes[..other.len]);
+        self.nodes[self.len..len].copy_from_slice(&other.nodes[..other.len]);
+        self.len = len;
+    }
+}
+
+/// How many keys come before the wanted one: their prefixes are there, in order, and a key is looked at only where those are
+/// equal.
+fn count_before<'a>(prefixes: &[u64], node: impl Fn(usize) -> NodeRef<'a>, wanted: &Wanted<'_>) -> usize {
+    let below = prefixes.partition_point(|prefix| *prefix < wanted.prefix());
+    if prefixes.get(below) != Some(&wanted.prefix()) {
+        return below;
+    }
+    let (mut from, mut to) = (below, prefixes.partition_point(|prefix| *prefix <= wanted.prefix()));
+    while from < to {
+        let middle = from.midpoint(to);
+        if node(middle).key() < wanted.key() {
+            from = middle + 1;
+        } else {
+            to = middle;
+        }
+    }
+    from
+}
