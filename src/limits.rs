@@ -277,8 +277,16 @@ pub const WAL_GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const EFFECT_ROUNDS_MAX: usize = 8;
 /// Nothing appended for so long, in milliseconds: the empty Batch is due (C-3).
 pub const WAL_QUIET_MS: u64 = 10;
-/// What a sync costs the disk besides the appended bytes: the page that it began in, and the one that it ends in.
-pub const DISK_BYTES_PER_SYNC: u64 = 2 * 4096;
+/// While so many groups of writes are under way, a leader lets the next ones wait for them to be committed.
+pub const PROPOSED_GROUPS_MAX: usize = 1;
+/// For so long at most, in microseconds.
+pub const PROPOSALS_WAIT_US: u64 = 2_000;
+/// So many at most: a group that large gains little by more.
+pub const PROPOSALS_WAITING_MAX: usize = 512;
+/// The pieces in which a segment is filled with zeroes, and so the page cache's: what is charged for a sync ends at one.
+pub const SEGMENT_FILL_BYTES: u64 = 16 << 10;
+/// What a sync costs the disk besides the appended bytes: the piece that it began in, and the one that it ends in.
+pub const DISK_BYTES_PER_SYNC: u64 = 2 * SEGMENT_FILL_BYTES;
 
 // --- admin endpoints (server/admin) ---
 

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
-use crate::disk::{Disk, Dropped, File, Map, PAGE_BYTES};
+use crate::disk::{Disk, Dropped, File, Map};
+use crate::limits;
 
 use super::marks::Marks;
 use super::record::{self, Position, SegmentHeader};
@@ -12,7 +13,7 @@ use super::WalError;
 
 /// The name that a segment has while it is being prepared: never part of the log.
 const UNFINISHED_NAME: &str = "log-next.tmp";
-/// How often the zeroes of a new segment are synced, in bytes: the log's own syncs must not wait long behind them.
+/// How often the zeroes of a segment that is waited for are synced, in bytes: other logs' syncs must not wait long behind them.
 const FILL_SYNC_BYTES: u64 = 1024 * 1024;
 
 /// A segment that can be read. Shared by the writer and the readers; the file is unmapped when the last one lets go.
@@ -47,33 +48,76 @@ pub(super) fn is_segment(name: &Path) -> bool {
     digits.is_some_and(|digits| digits.len() == 16 && digits.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// Makes a new segment, durable in every respect when this returns: zero-filled, with its header, under its name.
+/// A new segment on its way: a file that is filled with zeroes, under a name that is no segment's.
 ///
-/// The zeroes are written in pieces of 4 KiB, because the page cache keeps the pieces in which a file was written: a
-/// file filled by large writes is cached in large folios, and each sync of a small store into the map writes a whole one.
+/// The zeroes are written in small pieces ([`limits::SEGMENT_FILL_BYTES`]), because the page cache keeps the pieces in which
+/// a file was written: a file filled by large writes is cached in large folios, and what is charged for a small append is a
+/// whole one. Not in the smallest, which take twice the disk's time.
 /// The name appears only when everything else is durable, so a file with a segment's name and a bad header is damage.
-pub(super) fn create(disk: &Disk, dir: &Path, header: SegmentHeader) -> Result<Active, WalError> {
-    let unfinished = dir.join(UNFINISHED_NAME);
-    remove_unfinished(disk, dir)?;
-    let file = disk.create(&unfinished).map_err(WalError::io("create", &unfinished))?;
-    let zeroes = [0; PAGE_BYTES as usize];
-    for offset in (0..header.bytes).step_by(PAGE_BYTES as usize) {
-        if offset > 0 && offset % FILL_SYNC_BYTES == 0 {
-            file.sync().map_err(WalError::io("sync", &unfinished))?;
-        }
-        file.write_at(offset, &zeroes).map_err(WalError::io("fill", &unfinished))?;
-    }
-    file.write_at(0, &header.encode()).map_err(WalError::io("write", &unfinished))?;
-    file.sync().map_err(WalError::io("sync", &unfinished))?;
-    let path = dir.join(file_name(header.sequence));
-    disk.rename(&unfinished, &path).map_err(WalError::io("rename to", &path))?;
-    sabotage!(NoDirectorySync, disk.sync_dir(dir), Ok(())).map_err(WalError::io("sync", dir))?;
-    let map = file.map().map_err(WalError::io("map", &path))?;
-    let segment = Segment::new(header, path, map, record::RECORDS_AT);
-    Ok(Active { segment: Arc::new(segment), file, end: record::RECORDS_AT })
+#[derive(Debug)]
+pub(super) struct Unfinished {
+    file: File,
+    path: PathBuf,
+    header: SegmentHeader,
+    filled: u64,
 }
 
-/// Removes what an interrupted `create` left.
+impl Unfinished {
+    /// An empty file, in place of what an interrupted one left.
+    pub(super) fn begin(disk: &Disk, dir: &Path, header: SegmentHeader) -> Result<Unfinished, WalError> {
+        let path = dir.join(UNFINISHED_NAME);
+        remove_unfinished(disk, dir)?;
+        let file = disk.create(&path).map_err(WalError::io("create", &path))?;
+        Ok(Unfinished { file, path, header, filled: 0 })
+    }
+
+    /// Bytes that are filled so far.
+    pub(super) fn filled(&self) -> u64 {
+        self.filled
+    }
+
+    pub(super) fn is_filled(&self) -> bool {
+        self.filled == self.header.bytes
+    }
+
+    /// Bytes that it will have room for.
+    pub(super) fn room(&self) -> u64 {
+        self.header.bytes - record::RECORDS_AT
+    }
+
+    /// At most so many bytes of zeroes more, synced unless they are the last.
+    pub(super) fn fill(&mut self, bytes: u64) -> Result<(), WalError> {
+        let zeroes = [0; limits::SEGMENT_FILL_BYTES as usize];
+        let end = self.header.bytes.min(self.filled + bytes);
+        while self.filled < end {
+            let piece = limits::SEGMENT_FILL_BYTES.min(end - self.filled);
+            self.file.write_at(self.filled, &zeroes[..piece as usize]).map_err(WalError::io("fill", &self.path))?;
+            self.filled += piece;
+        }
+        if !self.is_filled() {
+            self.file.sync().map_err(WalError::io("sync", &self.path))?;
+        }
+        Ok(())
+    }
+
+    /// Fills what is left; durable in every respect when this returns: with its header, under its name.
+    pub(super) fn finish(mut self, disk: &Disk, dir: &Path) -> Result<Active, WalError> {
+        while !self.is_filled() {
+            self.fill(FILL_SYNC_BYTES)?;
+        }
+        let Unfinished { file, path: unfinished, header, .. } = self;
+        file.write_at(0, &header.encode()).map_err(WalError::io("write", &unfinished))?;
+        file.sync().map_err(WalError::io("sync", &unfinished))?;
+        let path = dir.join(file_name(header.sequence));
+        disk.rename(&unfinished, &path).map_err(WalError::io("rename to", &path))?;
+        sabotage!(NoDirectorySync, disk.sync_dir(dir), Ok(())).map_err(WalError::io("sync", dir))?;
+        let map = file.map().map_err(WalError::io("map", &path))?;
+        let segment = Segment::new(header, path, map, record::RECORDS_AT);
+        Ok(Active { segment: Arc::new(segment), file, end: record::RECORDS_AT })
+    }
+}
+
+/// Removes what an interrupted one left.
 pub(super) fn remove_unfinished(disk: &Disk, dir: &Path) -> Result<(), WalError> {
     let unfinished = dir.join(UNFINISHED_NAME);
     match disk.unlink(&unfinished) {

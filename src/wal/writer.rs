@@ -201,6 +201,7 @@ impl Writer {
         self.batch_number += 1;
         self.active.end += self.buffer.len() as u64;
         self.synced_to = segment.position(self.active.end);
+        self.preparer.keep_pace(self.active.end, segment.header.bytes);
     }
 }
 

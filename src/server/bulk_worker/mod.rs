@@ -151,7 +151,7 @@ impl BulkWorker {
         if !self.preparer.needed() {
             return;
         }
-        match self.preparer.prepare() {
+        match self.preparer.step() {
             Ok(()) => {}
             Err(error @ WalError::NoSpace { .. }) => {
                 warn!("the log's next segment could not be prepared: {error}");

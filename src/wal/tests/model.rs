@@ -165,6 +165,54 @@ fn a_segment_prepared_by_another_thread_costs_the_log_one_sync_more() {
     rig.reopen();
 }
 
+/// Zeroes are written as the log is, half as much again, so that no sync waits for many of them; and all are there in time.
+#[test]
+fn the_next_segment_is_filled_at_the_pace_of_the_log() {
+    let mut rig = Rig::new();
+    rig.options.segment_bytes = 4 << 20;
+    rig.reopen();
+    let preparer = rig.wal().preparer();
+    let unfinished = Path::new(DIR).join("log-next.tmp");
+    preparer.prepare().unwrap(); // the first segment was waited for, and is small
+    rig.append(1, &[0; 2 << 20]);
+    let used = |rig: &mut Rig| rig.wal().write_stats().appended_bytes;
+    let (start, mut steps) = (used(&mut rig), 0);
+    while rig.wal().disk.open(&unfinished).is_ok() || steps == 0 {
+        rig.append(1, &[1; 20_000]);
+        while preparer.needed() {
+            let before = rig.wal().disk.counters();
+            preparer.step().unwrap();
+            let after = rig.wal().disk.counters();
+            assert!(after.syncs - before.syncs <= 2, "a step is a sync, the last one two");
+            steps += 1;
+        }
+        if let Ok(file) = rig.wal().disk.open(&unfinished) {
+            let (filled, used) = (file.map().unwrap().size(), used(&mut rig) - start + (2 << 20));
+            let pace = used * 3 / 2;
+            assert!(filled + (256 << 10) >= pace.min(4 << 20), "{filled} bytes are filled when {used} are used");
+            assert!(filled <= pace + (256 << 10), "{filled} bytes are filled when {used} are used");
+        }
+    }
+    assert!(steps > 8, "{steps} steps");
+    assert!(!preparer.needed());
+    rig.reopen();
+}
+
+/// Nobody had time for it: the log finishes it itself.
+#[test]
+fn a_log_that_overtakes_its_next_segment_finishes_it() {
+    let mut rig = Rig::new();
+    rig.options.segment_bytes = 4 << 20;
+    rig.reopen();
+    rig.wal().preparer().step().unwrap();
+    for _ in 0..20 {
+        rig.append(1, &[1; 100_000]);
+    }
+    assert!(rig.wal().disk.open(&Path::new(DIR).join("log-next.tmp")).is_err(), "it has its name");
+    assert!(rig.wal().preparer().needed(), "the one behind it is wanted");
+    rig.reopen();
+}
+
 #[test]
 fn an_entry_larger_than_a_segment_gets_a_segment_of_its_size() {
     let mut rig = Rig::new();
