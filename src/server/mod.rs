@@ -455,6 +455,7 @@ impl Wiring {
             fetch: None,
             has_fetch_failed: false,
             stop: StopSwitch::new(self.raft),
+            proposals: raft_loop::Proposals::default(),
             recorder: self.metrics.recorder(),
             gauges: self.gauges.clone(),
         };

@@ -2,6 +2,7 @@
 //! In each iteration all input of sockets and mailboxes is handed in before timers (C-15); then one place hands on what
 //! follows from it.
 
+mod proposals;
 mod snapshots;
 
 use std::sync::Arc;
@@ -25,8 +26,10 @@ use crate::limits;
 use crate::logging;
 use crate::mailbox::{Batch, Parking, Receiver, Sender};
 use crate::metrics::{Counter, Measure, Recorder};
+use crate::raft::Raft;
 use crate::replica::{Completion, Effects, FetchSnapshot, Input, Published, Replica, ReplyTo, Request, Stop};
-use crate::time::{Span, Time};
+use crate::time::Time;
+pub(super) use proposals::Proposals;
 
 /// Readiness of the thread's waker.
 pub(super) const WAKER: Token = Token(1);
@@ -76,6 +79,7 @@ pub(super) struct RaftLoop {
     pub(super) stop: StopSwitch,
     pub(super) recorder: Recorder,
     pub(super) gauges: Arc<Gauges>,
+    pub(super) proposals: Proposals,
 }
 
 impl Requests {
@@ -133,8 +137,8 @@ impl RaftLoop {
             events.iter().filter(|event| event.token() != WAKER).for_each(|event| self.peers.ready(event));
             self.peers.read(now, &mut self.replica);
             self.hand_over_fetchers();
-            self.take_requests(now);
             self.take_persisted(now);
+            self.take_requests(now);
             self.take_done(now);
             self.take_found(now);
             self.peers.timers(now, &mut self.replica, self.names.batch());
@@ -156,7 +160,7 @@ impl RaftLoop {
         let timeout = if busy || self.peers.wants_turn() || !self.may_sleep() {
             Duration::ZERO
         } else {
-            let deadline = self.replica.next_deadline().min(self.peers.next_deadline());
+            let deadline = self.replica.next_deadline().min(self.peers.next_deadline()).min(self.proposals.deadline());
             Duration::from(deadline.since(system::now())).min(Duration::from_millis(limits::RAFT_SLEEP_MS_MAX))
         };
         if let Err(error) = self.poll.poll(events, Some(timeout)) {
@@ -181,24 +185,47 @@ impl RaftLoop {
         })
     }
 
+    /// Reads are asked for at once, writes when it is their turn.
     fn take_requests(&mut self, now: Time) {
+        let Self { io, proposals, replica, peers, recorder, .. } = self;
+        let last = leads(replica).map(|raft| raft.last().index);
+        proposals.note_commit(leads(replica).map(Raft::commit_index));
         let mut begun = None;
-        for io in &mut self.io {
+        if !proposals.wait(now) {
+            propose_waiting(now, proposals, replica, recorder, &mut begun);
+        }
+        for io in io {
             while let Some(mut batch) = io.requests.take() {
-                let begun = *begun.get_or_insert_with(system::now);
-                self.recorder.measure(Measure::BatchRequests, batch.requests.len() as u64);
-                let waited = batch.at.map_or(Span::ZERO, |at| begun.since(at));
-                self.recorder.measure(Measure::BatchQueueUs, waited.as_micros());
+                recorder.measure(Measure::BatchRequests, batch.requests.len() as u64);
+                let came = batch.at.unwrap_or(now);
                 if let Some(explained) = batch.explained.take() {
-                    begin_to_follow(now, explained, &mut batch.requests, &mut self.replica, &mut self.peers.trace);
+                    propose_waiting(now, proposals, replica, recorder, &mut begun);
+                    begin_to_follow(now, explained, &mut batch.requests, replica, &mut peers.trace);
+                }
+                let waits = proposals.wait(now);
+                if !waits {
+                    propose_waiting(now, proposals, replica, recorder, &mut begun);
+                }
+                let writes = |request: &Request| matches!(request, Request::Propose { .. });
+                if !waits || !batch.requests.iter().all(writes) {
+                    let begun = *begun.get_or_insert_with(system::now);
+                    recorder.measure(Measure::BatchQueueUs, begun.since(came).as_micros());
                 }
                 for request in batch.requests.drain(..) {
-                    self.replica.step(now, Input::Request(request));
+                    if waits && writes(&request) {
+                        proposals.push(request, came);
+                    } else {
+                        replica.step(now, Input::Request(request));
+                    }
                 }
             }
         }
+        let after = leads(replica).map(|raft| raft.last().index);
+        if let Some(after) = after.filter(|_| after != last) {
+            proposals.note_proposed(now, after);
+        }
         if let Some(begun) = begun {
-            self.recorder.measure(Measure::ProposeUs, system::now().since(begun).as_micros());
+            recorder.measure(Measure::ProposeUs, system::now().since(begun).as_micros());
         }
     }
 
@@ -310,6 +337,27 @@ impl RaftLoop {
         for io in &mut self.io {
             io.completions.flush();
         }
+    }
+}
+
+/// Raft, if this node leads.
+fn leads(replica: &Replica) -> Option<&Raft> {
+    replica.raft().filter(|raft| raft.is_leader())
+}
+
+/// Steps all writes that have waited for others.
+fn propose_waiting(
+    now: Time,
+    proposals: &mut Proposals,
+    replica: &mut Replica,
+    recorder: &mut Recorder,
+    begun: &mut Option<Time>,
+) {
+    let Some(since) = proposals.since() else { return };
+    let begun = *begun.get_or_insert_with(system::now);
+    recorder.measure(Measure::BatchQueueUs, begun.since(since).as_micros());
+    for request in proposals.take() {
+        replica.step(now, Input::Request(request));
     }
 }
 
