@@ -2,16 +2,19 @@
 //! list and the memory that it lies in.
 //!
 //! ```text
-//! cargo bench --bench store -- [--keys N] [--value-bytes N] [--no-huge-pages]
+//! cargo bench --bench store -- [--keys N] [--value-bytes N] [--no-huge-pages] [--alike] [--one-by-one] [--crossbeam]
 //! ```
 //!
 //! One line: nanoseconds of processor time per operation, and the resident size at the end. Compare two builds by
-//! alternating them.
+//! alternating them. Keys differ in their first eight bytes, with `--alike` only behind them. Sixteen are looked for beside each
+//! other, as the server does, with `--one-by-one` each for itself. `--crossbeam` does the same with the list of that crate: keys
+//! and values in boxes, without versions, so with less to do.
 #![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "a benchmark reads files of the system")]
 
 use std::fs;
 use std::time::Duration;
 
+use crossbeam_skiplist::SkipMap;
 use protocol::command::Command;
 use protocol::Index;
 use raftkv::kv::Store;
@@ -25,47 +28,81 @@ const BATCH: u64 = 16;
 struct Settings {
     keys: u64,
     value_bytes: usize,
+    /// Keys begin alike.
+    alike: bool,
+    one_by_one: bool,
+    crossbeam: bool,
 }
 
 fn main() {
     let settings = settings();
+    let line = if settings.crossbeam { crossbeam(&settings) } else { raftkv(&settings) };
+    let Settings { keys, value_bytes, .. } = settings;
+    println!("keys {keys} value {value_bytes} B: {line}");
+}
+
+fn raftkv(settings: &Settings) -> String {
     let mut store = Store::new();
     let value = vec![7; settings.value_bytes];
-    let numbers: Vec<u64> = shuffled(settings.keys);
-    let insert = timed(&numbers, |batch| {
-        write(&mut store, batch, &value, |key, value| Command::Put { key, value });
-    });
-    let some: Vec<u64> = (0..OPERATIONS).map(|number| mixed(number) % settings.keys).collect();
+    let put: Make = |key, value| Command::Put { key, value };
+    let insert = timed(&shuffled(settings.keys), |batch| write(settings, &mut store, batch, &value, put));
+    let some = some(settings);
     let mut reader = store.reader();
     let mut found = 0;
     let get = timed(&some, |batch| {
+        let keys = keys(settings, batch);
         let pinned = reader.pin();
-        for &number in batch {
-            found += pinned.get(&key(number)).map_or(0, |found| u64::from(found.value[0]));
+        if !settings.one_by_one {
+            pinned.warm(keys.iter().map(<[u8; 16]>::as_slice));
+        }
+        for key in &keys[..batch.len()] {
+            found += pinned.get(key).map_or(0, |found| u64::from(found.value[0]));
         }
     });
     assert_eq!(found, 7 * OPERATIONS, "every key is there");
-    let update = timed(&some, |batch| {
-        write(&mut store, batch, &value, |key, value| Command::Update { key, value });
-    });
+    let update: Make = |key, value| Command::Update { key, value };
+    let update = timed(&some, |batch| write(settings, &mut store, batch, &value, update));
     let resident = resident_mib();
     let begun = processor_time();
     drop((reader, store));
     let ended = (processor_time() - begun).as_millis();
-    println!(
-        "keys {} value {} B: insert {insert} ns, get {get} ns, update {update} ns, resident {resident} MiB, freed in {ended} ms",
-        settings.keys, settings.value_bytes
-    );
+    format!("insert {insert} ns, get {get} ns, update {update} ns, resident {resident} MiB, freed in {ended} ms")
+}
+
+fn crossbeam(settings: &Settings) -> String {
+    let map: SkipMap<Box<[u8]>, Box<[u8]>> = SkipMap::new();
+    let value = vec![7; settings.value_bytes];
+    let write = |batch: &[u64]| {
+        for key in &keys(settings, batch)[..batch.len()] {
+            map.insert(Box::from(key.as_slice()), Box::from(value.as_slice()));
+        }
+    };
+    let insert = timed(&shuffled(settings.keys), write);
+    let some = some(settings);
+    let mut found = 0;
+    let get = timed(&some, |batch| {
+        for key in &keys(settings, batch)[..batch.len()] {
+            found += map.get(key.as_slice()).map_or(0, |found| u64::from(found.value()[0]));
+        }
+    });
+    assert_eq!(found, 7 * OPERATIONS, "every key is there");
+    let update = timed(&some, write);
+    let resident = resident_mib();
+    format!("insert {insert} ns, get {get} ns, update {update} ns, resident {resident} MiB")
 }
 
 fn settings() -> Settings {
-    let mut settings = Settings { keys: 1_000_000, value_bytes: 256 };
+    let mut settings =
+        Settings { keys: 1_000_000, value_bytes: 256, alike: false, one_by_one: false, crossbeam: false };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut number = || arguments.next().and_then(|text| text.parse().ok()).expect("a number follows");
         match argument.as_str() {
             "--keys" => settings.keys = number(),
             "--value-bytes" => settings.value_bytes = number() as usize,
+            "--alike" => settings.alike = true,
+            "--one-by-one" => settings.one_by_one = true,
+            "--crossbeam" => settings.crossbeam = true,
             "--no-huge-pages" => forbid_huge_pages(),
             _ => {} // cargo passes some of its own
         }
@@ -95,19 +132,38 @@ fn processor_time() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
+type Make = for<'a> fn(&'a [u8], &'a [u8]) -> Command<'a>;
+
 /// One entry.
-fn write(store: &mut Store, numbers: &[u64], value: &[u8], command: for<'a> fn(&'a [u8], &'a [u8]) -> Command<'a>) {
+fn write(settings: &Settings, store: &mut Store, numbers: &[u64], value: &[u8], command: Make) {
     let revision = Index(store.applied().0 + 1);
-    for &number in numbers {
-        store.apply(revision, &command(&key(number), value));
+    let keys = keys(settings, numbers);
+    let keys = &keys[..numbers.len()];
+    if !settings.one_by_one {
+        store.warm(keys.iter().map(<[u8; 16]>::as_slice));
+    }
+    for key in keys {
+        store.apply(revision, &command(key, value));
     }
     store.publish(revision);
 }
 
-fn key(number: u64) -> [u8; 16] {
-    let mut key = *b"key.............";
-    key[8..].copy_from_slice(&number.to_be_bytes());
-    key
+/// The keys of a batch.
+fn keys(settings: &Settings, numbers: &[u64]) -> [[u8; 16]; BATCH as usize] {
+    std::array::from_fn(|position| {
+        let number = numbers.get(position).copied().unwrap_or_default().to_be_bytes();
+        let mut key = *b"key.............";
+        key[8..].copy_from_slice(&number);
+        if !settings.alike {
+            key.rotate_left(8);
+        }
+        key
+    })
+}
+
+/// Random keys, each of which is there.
+fn some(settings: &Settings) -> Vec<u64> {
+    (0..OPERATIONS).map(|number| mixed(number) % settings.keys).collect()
 }
 
 /// The numbers below `count`, in a random order.
