@@ -14,8 +14,8 @@ mod real {
     pub(in crate::kv) const VIEWS: usize = CLIENT_VIEWS + crate::limits::SNAPSHOT_VIEWS_MAX;
     /// Levels of the skip list. With a quarter of each level's nodes on the next, 16 levels serve 4^16 keys.
     pub(in crate::kv) const LEVELS: usize = 16;
-    /// Taller nodes have a finger: one in 4^3.
-    pub(in crate::kv) const FINGER_HEIGHT: usize = 3;
+    /// Taller nodes have a finger: one in sixteen.
+    pub(in crate::kv) const FINGER_HEIGHT: usize = 2;
 
     /// Watches, under loom only, that memory is not read once it was freed. Here it is nothing.
     pub(in crate::kv) struct Alive;

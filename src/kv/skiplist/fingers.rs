@@ -7,11 +7,14 @@
 
 use std::ptr::NonNull;
 
-use super::node::{Node, NodeRef, Wanted};
+use super::node::{prefetch, Node, NodeRef, Wanted};
+use super::warm::LANES;
 use crate::kv::sync::FINGER_HEIGHT;
 
 /// Fingers of a chunk at most: it is an array in which one more moves half of the others.
-pub(super) const CHUNK: usize = if cfg!(loom) { 2 } else { 128 };
+pub(super) const CHUNK: usize = if cfg!(loom) { 2 } else { 31 };
+
+const CACHE_LINE: usize = 64;
 
 /// All linked nodes that are taller than [`FINGER_HEIGHT`], in the order of their keys.
 #[derive(Default)]
@@ -26,6 +29,7 @@ pub(super) struct Fingers {
 // SAFETY: it is read by whoever owns the list, and nothing in it is bound to a thread.
 unsafe impl Send for Fingers {}
 
+#[repr(C, align(64))]
 struct Chunk {
     len: usize,
     /// [`Wanted::prefix`] of the keys.
@@ -49,6 +53,25 @@ impl Fingers {
         }
         // SAFETY: a finger is of a linked node (`Fingers::insert`), and `head` vouches for those.
         unsafe { NodeRef::new(self.chunks[chunk].nodes[at - 1]) }
+    }
+
+    /// The same for several keys, at most [`LANES`], whose memory is fetched beside each other's: in place of heads.
+    pub(super) fn before_each<'a>(&self, wanted: &[Wanted<'_>], heads: &mut [NodeRef<'a>]) {
+        let mut chunks = [0; LANES];
+        for (chunks, wanted) in chunks.iter_mut().zip(wanted) {
+            *chunks = self.count_chunks_before(wanted);
+            if let Some(chunk) = chunks.checked_sub(1) {
+                self.chunks[chunk].prefetch();
+            }
+        }
+        for ((node, wanted), chunks) in heads.iter_mut().zip(wanted).zip(chunks) {
+            if let Some(chunk) = chunks.checked_sub(1) {
+                let chunk = &self.chunks[chunk];
+                let before = chunk.nodes[chunk.count_before(wanted) - 1]; // its first one is
+                                                                          // SAFETY: a finger is of a linked node (`Fingers::insert`), and the head vouches for those.
+                *node = unsafe { NodeRef::new(before) };
+            }
+        }
     }
 
     /// Adds a node, unless it is too short. It is not among them.
@@ -113,13 +136,18 @@ impl Fingers {
 
     /// Behind all fingers before the wanted key: never at the start of a chunk, but of the first one.
     fn place(&self, wanted: &Wanted<'_>) -> Place {
-        let chunks = count_before(&self.firsts, |chunk| self.chunks[chunk].node(0), wanted);
+        let chunks = self.count_chunks_before(wanted);
         let chunk = chunks.saturating_sub(1);
         let at = match chunks {
             0 => 0,
             _ => self.chunks[chunk].count_before(wanted),
         };
         Place { chunk, at }
+    }
+
+    /// Chunks whose first key comes before the wanted one.
+    fn count_chunks_before(&self, wanted: &Wanted<'_>) -> usize {
+        count_before(&self.firsts, |chunk| self.chunks[chunk].node(0), wanted)
     }
 
     #[cfg(test)]
@@ -154,6 +182,14 @@ impl Chunk {
         // SAFETY: a finger is of a linked node (`Fingers::insert`). It is read in this module only, which frees nothing, and
         // the one who does, the writer, owns the fingers and is in here meanwhile.
         unsafe { NodeRef::new(self.nodes[at]) }
+    }
+
+    /// Asks the processor to fetch what a search looks at.
+    fn prefetch(&self) {
+        let from: *const Self = self;
+        (0..size_of::<[u64; CHUNK]>() + size_of::<usize>()).step_by(CACHE_LINE).for_each(|at| {
+            prefetch(from.cast::<i8>().wrapping_add(at));
+        });
     }
 
     fn count_before(&self, wanted: &Wanted<'_>) -> usize {

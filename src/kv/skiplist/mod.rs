@@ -196,7 +196,7 @@ impl Writer {
         // SAFETY: nothing is freed in this function.
         let head = unsafe { list.head() };
         let levels = list.levels().min(FINGER_HEIGHT);
-        let mut lanes = Lanes::new(head, levels, &mut keys, |wanted| self.fingers.before(head, wanted));
+        let mut lanes = Lanes::new(head, levels, &mut keys, |wanted, nodes| self.fingers.before_each(wanted, nodes));
         let ways = &mut self.walked.ways;
         for (lane, way) in ways.iter_mut().enumerate().take(lanes.len()) {
             *way = Way { prefix: lanes.wanted(lane).prefix(), before: [head.pointer(); FINGER_HEIGHT] };

@@ -284,13 +284,13 @@ impl<'a> VersionRef<'a> {
 }
 
 #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
-fn prefetch(address: *const i8) {
+pub(super) fn prefetch(address: *const i8) {
     // SAFETY: a hint; it faults on no address and changes nothing.
     unsafe { std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(address) }
 }
 
 #[cfg(not(all(target_arch = "x86_64", not(loom), not(miri))))]
-fn prefetch(_address: *const i8) {}
+pub(super) fn prefetch(_address: *const i8) {}
 
 fn raw<T>(pointer: Option<NonNull<T>>) -> *mut T {
     pointer.map_or(ptr::null_mut(), NonNull::as_ptr)

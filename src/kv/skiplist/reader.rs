@@ -93,7 +93,7 @@ impl Pinned<'_> {
     pub fn warm<'k>(&self, mut keys: impl Iterator<Item = &'k [u8]>) {
         let State { list, head, .. } = self.state;
         loop {
-            let mut lanes = Lanes::new(head, list.levels(), &mut keys, |_| head);
+            let mut lanes = Lanes::new(head, list.levels(), &mut keys, |_, _| {});
             lanes.walk(|_, _, _| {});
             if lanes.len() < LANES {
                 return;

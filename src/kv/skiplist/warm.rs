@@ -22,13 +22,13 @@ pub(super) struct Lanes<'a, 'k> {
 }
 
 impl<'a, 'k> Lanes<'a, 'k> {
-    /// Walks to the first [`LANES`] of these keys, on the lowest `levels` levels, each from where `start` says: a node before
-    /// the key, or the head, that is taller than `levels - 1`.
+    /// Walks to the first [`LANES`] of these keys, on the lowest `levels` levels, each from the head, or from where `start`
+    /// says: a node before the key that is taller than `levels - 1`.
     pub(super) fn new(
         head: NodeRef<'a>,
         levels: usize,
         keys: &mut impl Iterator<Item = &'k [u8]>,
-        start: impl Fn(&Wanted<'k>) -> NodeRef<'a>,
+        start: impl FnOnce(&[Wanted<'k>], &mut [NodeRef<'a>]),
     ) -> Self {
         let mut lanes = Self {
             len: 0,
@@ -39,9 +39,11 @@ impl<'a, 'k> Lanes<'a, 'k> {
         };
         for (lane, key) in keys.take(LANES).enumerate() {
             lanes.wanted[lane] = Wanted::new(key);
-            lanes.node[lane] = start(&lanes.wanted[lane]);
             lanes.len = lane + 1;
         }
+        let len = lanes.len;
+        start(&lanes.wanted[..len], &mut lanes.node[..len]);
+        lanes.node[..len].iter().for_each(|node| node.prefetch(levels - 1));
         for lane in 0..lanes.len {
             lanes.look(lane);
         }
