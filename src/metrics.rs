@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
+use protocol::NodeId;
+
 /// Declares the measured things: one list for the type, the names and the length of the arrays.
 macro_rules! measured {
     ($(#[$doc:meta])* $kind:ident { $($(#[doc = $help:literal])* $item:ident = $name:literal,)* }) => {
@@ -98,7 +100,7 @@ measured! {
         BatchRequests = "batch_requests",
         /// One turn of an io thread that reads sockets and decodes what they brought, in microseconds.
         DecodeUs = "decode_us",
-        /// From the turn in which a batch of requests was decoded to the raft thread taking it, in microseconds.
+        /// From the turn in which a batch of requests was decoded to the raft thread proposing it, in microseconds.
         BatchQueueUs = "batch_queue_us",
         /// The raft thread taking all batches that wait: proposing their writes, noting their reads; in microseconds.
         ProposeUs = "propose_us",
@@ -127,6 +129,11 @@ pub enum Unit {
 }
 
 impl Measure {
+    /// Whether it is measured for each peer.
+    pub fn is_per_peer(self) -> bool {
+        matches!(self, Self::ReplicateUs | Self::PeerQueueUs | Self::PeerSyncUs)
+    }
+
     /// The unit stands at the end of the name.
     pub fn unit(self) -> Unit {
         if self.name().ends_with("_us") {
@@ -186,22 +193,28 @@ struct Histogram {
     sum: AtomicU64,
 }
 
-/// What one thread has measured. Only its [`Recorder`] writes.
+/// What one thread has measured, or what it has of one peer. Only its [`Recorder`] writes.
 struct Shard {
+    peer: Option<NodeId>,
     counters: Box<[AtomicU64]>,
     histograms: Vec<Histogram>,
 }
 
 impl Shard {
-    fn new() -> Shard {
+    fn new(peer: Option<NodeId>) -> Shard {
         let zeroes = |n: usize| (0..n).map(|_| AtomicU64::new(0)).collect::<Box<[_]>>();
-        Shard {
-            counters: zeroes(Counter::ALL.len()),
-            histograms: Measure::ALL
-                .iter()
-                .map(|_| Histogram { buckets: zeroes(BUCKETS), sum: AtomicU64::new(0) })
-                .collect(),
-        }
+        let histogram = |measure: &Measure| {
+            let is_here = measure.is_per_peer() == peer.is_some();
+            Histogram { buckets: zeroes(if is_here { BUCKETS } else { 0 }), sum: AtomicU64::new(0) }
+        };
+        Shard { peer, counters: zeroes(Counter::ALL.len()), histograms: Measure::ALL.iter().map(histogram).collect() }
+    }
+}
+
+impl Shard {
+    /// Whether it has a part of what is asked for: of one peer, or of all and everything.
+    fn is_of(&self, peer: Option<NodeId>) -> bool {
+        peer.is_none() || peer == self.peer
     }
 }
 
@@ -221,7 +234,7 @@ impl Recorder {
         raise(&self.shard.counters[counter as usize], n);
     }
 
-    /// Adds a value to a histogram.
+    /// Adds a value to a histogram; of a peer, if this is [`Metrics::recorder_of`] one, and else of none.
     pub fn measure(&mut self, measure: Measure, value: u64) {
         let histogram = &self.shard.histograms[measure as usize];
         raise(&histogram.buckets[bucket(value)], 1);
@@ -244,7 +257,16 @@ pub struct Metrics {
 impl Metrics {
     /// A new shard; call once per thread.
     pub fn recorder(&self) -> Recorder {
-        let shard = Arc::new(Shard::new());
+        self.add_shard(None)
+    }
+
+    /// A new shard for what is measured for each peer.
+    pub fn recorder_of(&self, peer: NodeId) -> Recorder {
+        self.add_shard(Some(peer))
+    }
+
+    fn add_shard(&self, peer: Option<NodeId>) -> Recorder {
+        let shard = Arc::new(Shard::new(peer));
         // A panic under this lock cannot leave the vector half written.
         self.shards.write().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&shard));
         Recorder { shard }
@@ -260,17 +282,27 @@ impl Metrics {
         shards.iter().map(|shard| shard.counters[counter as usize].load(Ordering::Relaxed)).sum()
     }
 
+    /// Those that have a [`Metrics::recorder_of`] their own, in order.
+    pub fn peers(&self) -> Vec<NodeId> {
+        let mut peers: Vec<NodeId> = self.shards().iter().filter_map(|shard| shard.peer).collect();
+        peers.sort();
+        peers
+    }
+
     /// The values below which the given fractions of all measured values lie, rounded up to their bucket.
     pub fn quantiles(&self, measure: Measure, fractions: &[f64]) -> Vec<u64> {
-        let counts = self.counts(measure);
+        let counts = self.counts(measure, None);
         fractions.iter().map(|fraction| quantile(&counts, *fraction)).collect()
     }
 
-    /// A histogram's sum over all threads.
-    pub fn histogram(&self, measure: Measure) -> Coarse {
-        let counts = self.counts(measure);
+    /// A histogram's sum over all threads, or that of one peer.
+    pub fn histogram(&self, measure: Measure, peer: Option<NodeId>) -> Coarse {
+        let counts = self.counts(measure, peer);
         let shards = self.shards();
-        let sums = shards.iter().map(|shard| shard.histograms[measure as usize].sum.load(Ordering::Relaxed));
+        let sums = shards
+            .iter()
+            .filter(|shard| shard.is_of(peer))
+            .map(|shard| shard.histograms[measure as usize].sum.load(Ordering::Relaxed));
         let at_bound = |exponent: u32| {
             // Everything below the power of two: the buckets end there exactly.
             let below = counts[..bucket(1 << exponent)].iter().sum();
@@ -288,12 +320,15 @@ impl Metrics {
     }
 
     /// How many values are in each bucket.
-    fn counts(&self, measure: Measure) -> Vec<u64> {
+    fn counts(&self, measure: Measure, peer: Option<NodeId>) -> Vec<u64> {
         let shards = self.shards();
-        let sum = |i: usize| -> u64 {
-            shards.iter().map(|shard| shard.histograms[measure as usize].buckets[i].load(Ordering::Relaxed)).sum()
-        };
-        (0..BUCKETS).map(sum).collect()
+        let mut counts = vec![0; BUCKETS];
+        for shard in shards.iter().filter(|shard| shard.is_of(peer)) {
+            for (count, more) in counts.iter_mut().zip(&shard.histograms[measure as usize].buckets) {
+                *count += more.load(Ordering::Relaxed);
+            }
+        }
+        counts
     }
 
     /// Everything by name, for a node's status.
@@ -374,14 +409,28 @@ mod tests {
         for value in [0, 15, 16, 31, 32, 1 << 30] {
             recorder.measure(Measure::SyncUs, value);
         }
-        let histogram = metrics.histogram(Measure::SyncUs);
+        let histogram = metrics.histogram(Measure::SyncUs, None);
         assert_eq!((histogram.count, histogram.sum), (6, 94 + (1 << 30)));
         assert_eq!(histogram.buckets[..3], [(16, 2), (32, 4), (64, 5)]);
         assert_eq!(histogram.buckets.last(), Some(&(1 << 24, 5)));
         for value in [1, 2, 3, 4] {
             recorder.measure(Measure::GroupAppends, value);
         }
-        assert_eq!(metrics.histogram(Measure::GroupAppends).buckets[..3], [(1, 1), (3, 3), (7, 4)]);
+        assert_eq!(metrics.histogram(Measure::GroupAppends, None).buckets[..3], [(1, 1), (3, 3), (7, 4)]);
+    }
+
+    #[test]
+    fn what_is_measured_for_each_peer_is_kept_apart_and_added_up() {
+        let metrics = Metrics::default();
+        let mut recorders = [2, 1].map(|peer| metrics.recorder_of(NodeId(peer)));
+        for (recorder, value) in recorders.iter_mut().zip([100, 1_000]) {
+            recorder.measure(Measure::ReplicateUs, value);
+        }
+        assert_eq!(metrics.peers(), [NodeId(1), NodeId(2)]);
+        let sums =
+            [Some(NodeId(1)), Some(NodeId(2)), None].map(|peer| metrics.histogram(Measure::ReplicateUs, peer).sum);
+        assert_eq!(sums, [1_000, 100, 1_100]);
+        assert_eq!(metrics.quantiles(Measure::ReplicateUs, &[0.0])[0], 103, "of all");
     }
 
     #[test]

@@ -78,9 +78,15 @@ fn the_pages_of_a_healthy_cluster_say_so() {
         "apply_seconds",
         "reply_seconds",
     ];
-    wait_for(LONG, "every stage of a write was measured on the leader", || {
+    let peers: Vec<usize> = (0..3).filter(|node| *node != leader).collect();
+    wait_for(LONG, "every stage of a write was measured on the leader, and for each follower", || {
         let page = get(&cluster, leader, "/metrics").1;
-        stages.iter().all(|stage| sample(&page, &format!("raftkv_{stage}_count")) > Some(0.0)).then_some(())
+        let is_measured = |name: String| sample(&page, &name) > Some(0.0);
+        let is_done = |stage: &&str| match stage.starts_with("peer_") || **stage == *"replicate_seconds" {
+            true => peers.iter().all(|peer| is_measured(format!("raftkv_{stage}_count{{peer=\"{peer}\"}}"))),
+            false => is_measured(format!("raftkv_{stage}_count")),
+        };
+        stages.iter().all(|stage| is_done(stage)).then_some(())
     });
     let page = get(&cluster, leader, "/metrics").1;
     assert_eq!(sample(&page, "raftkv_is_leader"), Some(1.0));

@@ -438,7 +438,7 @@ impl Wiring {
             parts.peer_listener,
             self.raft_poll.registry().try_clone()?,
             system::random()?,
-            self.metrics.recorder(),
+            &self.metrics,
         )?;
         let raft_loop = RaftLoop {
             replica: parts.replica,

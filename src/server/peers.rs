@@ -23,7 +23,7 @@ use super::arena::Arena;
 use super::names::{self, LookUp};
 use super::receipt::{Given, Trace};
 use crate::limits;
-use crate::metrics::{Counter, Recorder};
+use crate::metrics::{Counter, Metrics, Recorder};
 use crate::net::accept::{accept, Accepted};
 use crate::net::peer::{PeerConnection, Turn};
 use crate::replica::{Completion, Input, Replica, ReplyTo};
@@ -122,14 +122,14 @@ impl Peers {
         mut listener: TcpListener,
         registry: Registry,
         seed: u64,
-        recorder: Recorder,
+        metrics: &Metrics,
     ) -> io::Result<Peers> {
         registry.register(&mut listener, LISTENER, Interest::READABLE)?;
         let link = |member: &Member| Link {
             node: member.id,
             connection: None,
             dial: (member.id < own).then(|| Dial::new(member.peer_address.clone(), seed ^ u64::from(member.id.0))),
-            watch: Watch::default(),
+            watch: Watch::new(metrics.recorder_of(member.id)),
         };
         Ok(Peers {
             listener,
@@ -145,7 +145,7 @@ impl Peers {
             accept_again: Time::NEVER,
             fetchers: Vec::new(),
             said: BTreeSet::new(),
-            recorder,
+            recorder: metrics.recorder(),
             trace: Trace::new(own),
         })
     }
@@ -594,7 +594,7 @@ fn take_messages(
         if envelope.from != peer {
             return Err(format!("node {peer} sent a message as node {}", envelope.from));
         }
-        link.watch.received(&envelope, recorder);
+        link.watch.received(&envelope);
         trace.received(&envelope);
         replica.step(now, Input::Peer(envelope));
     }

@@ -287,7 +287,7 @@ impl Writer {
             let start = self.fingers.before(head, wanted);
             let mut before = [start; FINGER_HEIGHT];
             let behind = descend(start, levels, wanted, |level, node| before[level] = node);
-            return Place { before, node: behind.filter(|node| node.key() == wanted.key()) };
+            return Place { before, node: behind.filter(|node| node.is(wanted)) };
         };
         // SAFETY: linked still (`Walked`), and `head` vouches for what is linked.
         let mut before = way.before.map(|node| unsafe { NodeRef::new(node) });
@@ -300,7 +300,7 @@ impl Writer {
             }
             node = list::along(&mut before[level], level, wanted);
         }
-        Place { before, node: node.filter(|node| node.key() == wanted.key()) }
+        Place { before, node: node.filter(|node| node.is(wanted)) }
     }
 
     fn insert(

@@ -174,6 +174,11 @@ impl<'a> NodeRef<'a> {
         prefix < wanted.prefix || prefix == wanted.prefix && self.key() < wanted.key
     }
 
+    /// Whether its key is the wanted one. Another one differs in its prefix as a rule, and its key is not looked at.
+    pub(super) fn is(self, wanted: &Wanted<'_>) -> bool {
+        self.header().prefix == wanted.prefix && self.key() == wanted.key
+    }
+
     /// The next node on `level`. Acquire, partner of [`NodeRef::set_next`]: its header, tower and key are initialised.
     pub(super) fn next(self, level: usize) -> Option<NodeRef<'a>> {
         let next = NonNull::new(self.tower(level).load(Ordering::Acquire))?;

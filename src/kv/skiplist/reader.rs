@@ -1,7 +1,7 @@
 //! The readers' side: pinning a revision and reading at it.
 
-use super::list::List;
-use super::node::{NodeRef, VersionRef};
+use super::list::{descend, List};
+use super::node::{NodeRef, VersionRef, Wanted};
 use super::shared::Shared;
 use super::warm::{Lanes, LANES};
 use crate::kv::sync::{fence, Arc, Ordering};
@@ -57,7 +57,8 @@ struct State<'a> {
 
 impl<'a> State<'a> {
     fn get(self, key: &[u8]) -> Option<Versioned<'a>> {
-        let node = self.list.seek(self.head, key, |_, _| {}).filter(|node| node.key() == key)?;
+        let wanted = Wanted::new(key);
+        let node = descend(self.head, self.list.levels(), &wanted, |_, _| {}).filter(|node| node.is(&wanted))?;
         node.at(self.revision).map(VersionRef::versioned)
     }
 

@@ -145,14 +145,20 @@ impl Page {
             Unit::Micros => (format!("{}_seconds", measure.name().trim_end_matches("_us")), 1e-6),
             Unit::Number => (measure.name().to_owned(), 1.0),
         };
-        let histogram = metrics.histogram(measure);
         self.head(&name, "histogram", measure.help());
-        let bucket = format!("{name}_bucket");
-        for (bound, count) in &histogram.buckets {
-            self.value(&bucket, Some(("le", &(*bound as f64 * scale))), count);
+        let peers = if measure.is_per_peer() { metrics.peers().into_iter().map(Some).collect() } else { vec![None] };
+        for peer in peers {
+            let (first, only) = match peer {
+                Some(peer) => (format!("peer=\"{peer}\","), format!("{{peer=\"{peer}\"}}")),
+                None => (String::new(), String::new()),
+            };
+            let histogram = metrics.histogram(measure, peer);
+            let bounds = histogram.buckets.iter().map(|(bound, count)| ((*bound as f64 * scale).to_string(), *count));
+            for (bound, count) in bounds.chain([("+Inf".to_owned(), histogram.count)]) {
+                let _ = writeln!(self.text, "raftkv_{name}_bucket{{{first}le=\"{bound}\"}} {count}");
+            }
+            let sum = histogram.sum as f64 * scale;
+            let _ = writeln!(self.text, "raftkv_{name}_sum{only} {sum}\nraftkv_{name}_count{only} {}", histogram.count);
         }
-        self.value(&bucket, Some(("le", &"+Inf")), histogram.count);
-        self.value(&format!("{name}_sum"), None, histogram.sum as f64 * scale);
-        self.value(&format!("{name}_count"), None, histogram.count);
     }
 }

@@ -8,13 +8,18 @@ use crate::metrics::{Measure, Recorder};
 use crate::time::Time;
 
 /// What is watched of one peer.
-#[derive(Debug, Default)]
 pub(super) struct Watch {
+    recorder: Recorder,
     /// The term, the append's last entry, and when it was queued.
     append: Option<(Term, Index, Time)>,
 }
 
 impl Watch {
+    /// `recorder`: the peer's.
+    pub(super) fn new(recorder: Recorder) -> Self {
+        Self { recorder, append: None }
+    }
+
     /// A message to the peer was queued.
     pub(super) fn sent(&mut self, envelope: &Envelope) {
         let Message::AppendEntries(append) = &envelope.message else { return };
@@ -25,13 +30,13 @@ impl Watch {
     }
 
     /// A message from the peer has come.
-    pub(super) fn received(&mut self, envelope: &Envelope, recorder: &mut Recorder) {
+    pub(super) fn received(&mut self, envelope: &Envelope) {
         let Message::AppendReply(reply) = &envelope.message else { return };
         let is_durable = |(term, index, _): &mut (Term, Index, Time)| *term == envelope.term && *index <= reply.matched;
         if let Some((_, _, at)) = self.append.take_if(is_durable) {
-            recorder.measure(Measure::ReplicateUs, system::now().since(at).as_micros());
-            recorder.measure(Measure::PeerQueueUs, reply.queue_us.into());
-            recorder.measure(Measure::PeerSyncUs, reply.sync_us.into());
+            self.recorder.measure(Measure::ReplicateUs, system::now().since(at).as_micros());
+            self.recorder.measure(Measure::PeerQueueUs, reply.queue_us.into());
+            self.recorder.measure(Measure::PeerSyncUs, reply.sync_us.into());
         }
     }
 
