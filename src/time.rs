@@ -53,6 +53,11 @@ impl Span {
     pub const fn times(self, n: u64) -> Span {
         Span(self.0.saturating_mul(n))
     }
+
+    /// Half as long, rounded down.
+    pub const fn half(self) -> Span {
+        Span(self.0 / 2)
+    }
 }
 
 impl From<Span> for std::time::Duration {

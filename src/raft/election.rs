@@ -53,6 +53,13 @@ impl Raft {
         self.timers.election = now + self.random.span(min, min.times(2));
     }
 
+    /// How long the leader may be silent. The draw is narrower than that of who has campaigned and did not win: the first one
+    /// to ask finds nobody who has heard the leader in the shortest timeout, and as a rule nobody else who asks.
+    fn draw_patience(&mut self, now: Time) {
+        let min = self.settings.election_timeout_min;
+        self.timers.election = now + self.random.span(min, min.times(3).half());
+    }
+
     /// Whether a leader was heard within the shortest election timeout: then votes are refused (stickiness, T-29).
     pub(super) fn has_leader(&self, now: Time) -> bool {
         match &self.role {
@@ -270,7 +277,7 @@ impl Raft {
         follower.heard = now;
         self.timers.early = None;
         self.timers.booting = false;
-        self.draw_election_timeout(now);
+        self.draw_patience(now);
     }
 
     pub(super) fn connected(&mut self, now: Time, peer: NodeId) {

@@ -20,7 +20,8 @@ pub struct Settings {
     pub incarnation: Incarnation,
     /// All members, sorted.
     pub voters: Vec<NodeId>,
-    /// Election timeouts are drawn from `[min, 2 min)`, anew for each election.
+    /// A leader is waited for as long as is drawn from `[min, 1.5 min)`, anew for each sign of life; a campaign that was not
+    /// won is repeated after `[min, 2 min)`.
     pub election_timeout_min: Span,
     /// Time between heartbeats; well below the election timeout.
     pub heartbeat: Span,

@@ -250,6 +250,23 @@ fn t09_randomised_timeouts() {
     assert!(close * 10 <= runs, "{close} of {runs} are closer than a hundredth of ET");
 }
 
+/// Who has heard a leader waits for [ET, 1.5 ET), drawn anew for each sign of life; who has campaigned then, for [ET, 2 ET).
+#[test]
+fn t09_a_silent_leader_is_waited_for_one_and_a_half_timeouts_at_most() {
+    let image = Image::of_terms(&[1, 2, 2]);
+    let mut net = Net::lone(3, image.clone());
+    let (mut buckets, runs) = ([0_u32; 5], 1_000);
+    for round in 1..=runs {
+        net.say(1, 0, 2, image.append(4, 3, round, 3));
+        net.settle();
+        let wait = net.raft(0).next_deadline().since(net.clock(0));
+        assert!(wait >= ET && wait < ET + ET.half(), "{wait:?}");
+        buckets[usize::try_from((wait.0 - ET.0) * 10 / ET.0).expect("five")] += 1;
+    }
+    let even = u32::try_from(runs / 5).expect("few");
+    assert!(buckets.iter().all(|count| count.abs_diff(even) < even / 3), "{buckets:?}");
+}
+
 /// Two candidates that do not see each other: the one with the shorter log yields when they meet, and terms only rise.
 #[test]
 fn t10_duelling_candidates_longer_log_wins() {
