@@ -281,8 +281,10 @@ pub const WAL_QUIET_MS: u64 = 10;
 pub const PROPOSED_GROUPS_MAX: usize = 1;
 /// For so long at most, in microseconds.
 pub const PROPOSALS_WAIT_US: u64 = 2_000;
-/// So many at most: a group that large gains little by more.
+/// Once so many wait, or their commands have so many bytes, they are proposed: a group that large gains little by more.
 pub const PROPOSALS_WAITING_MAX: usize = 512;
+/// See [`PROPOSALS_WAITING_MAX`].
+pub const PROPOSALS_WAITING_BYTES_MAX: usize = 256 * 1024;
 /// The pieces in which a segment is filled with zeroes, and so the page cache's: what is charged for a sync ends at one.
 pub const SEGMENT_FILL_BYTES: u64 = 16 << 10;
 /// What a sync costs the disk besides the appended bytes: the piece that it began in, and the one that it ends in.

@@ -286,6 +286,7 @@ impl Metrics {
     pub fn peers(&self) -> Vec<NodeId> {
         let mut peers: Vec<NodeId> = self.shards().iter().filter_map(|shard| shard.peer).collect();
         peers.sort();
+        peers.dedup();
         peers
     }
 

@@ -86,7 +86,7 @@ fn the_pages_of_a_healthy_cluster_say_so() {
             true => peers.iter().all(|peer| is_measured(format!("raftkv_{stage}_count{{peer=\"{peer}\"}}"))),
             false => is_measured(format!("raftkv_{stage}_count")),
         };
-        stages.iter().all(|stage| is_done(stage)).then_some(())
+        stages.iter().all(is_done).then_some(())
     });
     let page = get(&cluster, leader, "/metrics").1;
     assert_eq!(sample(&page, "raftkv_is_leader"), Some(1.0));

@@ -199,7 +199,9 @@ impl RaftLoop {
                 recorder.measure(Measure::BatchRequests, batch.requests.len() as u64);
                 let came = batch.at.unwrap_or(now);
                 if let Some(explained) = batch.explained.take() {
+                    // Its receipt tells how long it took, so it does not wait, and neither do those before it.
                     propose_waiting(now, proposals, replica, recorder, &mut begun);
+                    begun.get_or_insert_with(system::now);
                     begin_to_follow(now, explained, &mut batch.requests, replica, &mut peers.trace);
                 }
                 let waits = proposals.wait(now);
@@ -219,6 +221,9 @@ impl RaftLoop {
                     }
                 }
             }
+        }
+        if !proposals.wait(now) {
+            propose_waiting(now, proposals, replica, recorder, &mut begun); // they have become many
         }
         let after = leads(replica).map(|raft| raft.last().index);
         if let Some(after) = after.filter(|_| after != last) {

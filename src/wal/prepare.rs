@@ -47,7 +47,7 @@ struct Next {
     ready: Option<Active>,
 }
 
-/// What is filled at a time, at least: each step costs a sync.
+/// What is filled at a time, at least: each step costs a sync. An eighth of a small segment.
 const STEP_BYTES: u64 = 128 * 1024;
 /// And at most, when the log has run ahead.
 const STEP_BYTES_MAX: u64 = 1024 * 1024;
@@ -76,20 +76,28 @@ impl Preparer {
         filled.load(Ordering::Relaxed) < wanted.load(Ordering::Relaxed) && !given_up.load(Ordering::Relaxed)
     }
 
-    /// One step towards the next segment, synced. After an error other than [`WalError::NoSpace`] end the process (C-6);
-    /// without space the log itself fails when it needs the segment.
+    /// One step towards the next segment, synced. Without space it is not asked for again: when the log needs it, it makes
+    /// one, or fails. After any other error end the process (C-6).
     pub fn step(&self) -> Result<(), WalError> {
         let mut next = self.lock();
+        let result = self.make_some(&mut next);
+        if let Err(WalError::NoSpace { .. }) = result {
+            self.workshop.given_up.store(true, Ordering::Relaxed);
+        }
+        result
+    }
+
+    fn make_some(&self, next: &mut Next) -> Result<(), WalError> {
         if next.owner.is_none() || next.ready.is_some() {
             self.note_filled(READY);
             return Ok(());
         }
         let mut making = match next.making.take() {
             Some(making) => making,
-            None => self.begin(&mut next, 0, self.workshop.segment_bytes)?,
+            None => self.begin(next, 0, self.workshop.segment_bytes)?,
         };
         let behind = self.workshop.wanted.load(Ordering::Relaxed).saturating_sub(making.filled());
-        making.fill(behind.clamp(STEP_BYTES, STEP_BYTES_MAX))?;
+        making.fill(behind.max(self.step_bytes()).min(STEP_BYTES_MAX).next_multiple_of(PAGE_BYTES))?;
         if making.is_filled() {
             next.ready = Some(self.finish(making)?);
             self.note_filled(READY);
@@ -112,17 +120,12 @@ impl Preparer {
         Ok(())
     }
 
-    /// The disk is full: does not ask for the next segment again. When the log needs one it makes one, or fails.
-    pub fn give_up(&self) {
-        self.workshop.given_up.store(true, Ordering::Relaxed);
-    }
-
     /// The log has used so many bytes of its segment.
     pub(super) fn keep_pace(&self, used: u64, of: u64) {
         let Workshop { segment_bytes, wanted, .. } = &*self.workshop;
         let share = u128::from(*segment_bytes) * u128::from(used) * 3 / 2 / u128::from(of);
         let bytes = u64::try_from(share).unwrap_or(u64::MAX).min(*segment_bytes);
-        let steps = if bytes < *segment_bytes { bytes - bytes % STEP_BYTES } else { bytes };
+        let steps = if bytes < *segment_bytes { bytes - bytes % self.step_bytes() } else { bytes };
         wanted.store(steps.max(1), Ordering::Relaxed);
     }
 
@@ -133,19 +136,24 @@ impl Preparer {
         (next.making, next.ready) = (None, None);
     }
 
-    /// The next segment: the prepared one, finished here if it is not, or a new one if it must hold an item of so many bytes
-    /// and cannot, or none was begun. That one is waited for (at a start, and when a cluster is formed), so it is small.
+    /// The next segment: the prepared one, or as much of it as there is, or a new one if that must hold an item of so many bytes
+    /// and cannot, or none was begun. What is made here is waited for (always at a start, and when a cluster is formed), so it is
+    /// small.
     pub(super) fn take(&self, item_bytes: u64) -> Result<Active, WalError> {
         let mut next = self.lock();
         let needed = BATCH_BYTES + item_bytes;
+        let urgent = self.workshop.segment_bytes.min(limits::SEGMENT_URGENT_BYTES);
         let ready = next.ready.take().filter(|active| active.room() >= needed);
         let making = next.making.take().filter(|making| ready.is_none() && making.room() >= needed);
         let active = match (ready, making) {
             (Some(active), _) => active,
-            (None, Some(making)) => self.finish(making)?,
+            (None, Some(mut making)) => {
+                // The log waits for it, so it ends where it has come to.
+                making.shorten(urgent.max((RECORDS_AT + needed).next_multiple_of(PAGE_BYTES)));
+                self.finish(making)?
+            }
             (None, None) => {
-                let bytes_min = self.workshop.segment_bytes.min(limits::SEGMENT_URGENT_BYTES);
-                let making = self.begin(&mut next, item_bytes, bytes_min)?;
+                let making = self.begin(&mut next, item_bytes, urgent)?;
                 self.finish(making)?
             }
         };
@@ -166,6 +174,10 @@ impl Preparer {
 
     fn finish(&self, making: Unfinished) -> Result<Active, WalError> {
         making.finish(&self.workshop.disk, &self.workshop.dir)
+    }
+
+    fn step_bytes(&self) -> u64 {
+        (self.workshop.segment_bytes / 8).clamp(PAGE_BYTES, STEP_BYTES)
     }
 
     fn note_filled(&self, bytes: u64) {

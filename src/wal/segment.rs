@@ -100,6 +100,11 @@ impl Unfinished {
         Ok(())
     }
 
+    /// Makes it shorter: as long as it is filled, or as `bytes`, if that is more.
+    pub(super) fn shorten(&mut self, bytes: u64) {
+        self.header.bytes = self.header.bytes.min(self.filled.max(bytes));
+    }
+
     /// Fills what is left; durable in every respect when this returns: with its header, under its name.
     pub(super) fn finish(mut self, disk: &Disk, dir: &Path) -> Result<Active, WalError> {
         while !self.is_filled() {

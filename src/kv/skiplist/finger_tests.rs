@@ -127,6 +127,35 @@ fn changes_find_their_keys_whatever_was_warmed() {
     rig.check();
 }
 
+/// A copy of a command is not executed again, and a batch was not looked for: a way may be met by another key. The list is not
+/// walked from there to that.
+#[test]
+fn a_way_to_another_key_is_given_up() {
+    let mut rig = Rig::new();
+    let key = |number: u64| format!("customers/{number:06}/name").into_bytes();
+    let keys = if cfg!(miri) { 200 } else { 20_000 };
+    for number in 0..keys {
+        rig.change(&key(2 * number), false);
+    }
+    rig.publish();
+    let (near, far) = (key(41), key(2 * keys - 1));
+    rig.writer.warm([&near[..], &far].into_iter());
+    for number in 1..LANES as u64 {
+        rig.change(&key(40).repeat(number as usize + 1), false); // between, each behind the last one
+    }
+    // SAFETY: nothing is freed meanwhile.
+    let head = unsafe { rig.writer.list().head() };
+    let way = rig.writer.walked.take(Wanted::new(&near).mark()).expect("it was warmed");
+    let place = rig.writer.place_along(head, &Wanted::new(&near), way).expect("what was inserted since is little");
+    assert!(place.node.is_none() && place.before[0].next(0).is_some_and(|node| node.key() == key(42)));
+    let wanted = Wanted::new(&far);
+    assert!(rig.writer.place_along(head, &wanted, way).is_none(), "it is walked no further than a batch inserts");
+    let place = rig.writer.place(head, &wanted, Some(way));
+    assert!(place.node.is_none() && place.before[0].key() == key(2 * keys - 2));
+    assert!(rig.writer.walked.take(Wanted::new(&key(40)).mark()).is_none(), "nobody asked for it");
+    assert!(rig.writer.walked.take(Wanted::new(&far).mark()).is_some());
+}
+
 /// Keys that come in order leave full chunks, not half-full ones.
 #[test]
 fn a_built_list_has_its_fingers_in_full_chunks() {

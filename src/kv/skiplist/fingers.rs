@@ -5,8 +5,11 @@
 //! in order in an array of its own, beside the first bytes of their keys: a binary search in a few dense cache lines ends
 //! at the last tall node before a key, and only the levels below are walked. Readers know nothing of it.
 
+use std::alloc::Layout;
+use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
+use super::blocks::Blocks;
 use super::node::{prefetch, Node, NodeRef, Wanted};
 use super::warm::LANES;
 use crate::kv::sync::FINGER_HEIGHT;
@@ -17,25 +20,28 @@ pub(super) const CHUNK: usize = if cfg!(loom) { 2 } else { 31 };
 const CACHE_LINE: usize = 64;
 
 /// All linked nodes that are taller than [`FINGER_HEIGHT`], in the order of their keys.
-#[derive(Default)]
 pub(super) struct Fingers {
     /// [`Wanted::prefix`] of each chunk's first key.
     firsts: Vec<u64>,
     /// None is empty.
-    #[expect(clippy::vec_box, reason = "a chunk is 2 KiB: one more in the middle moves pointers, not chunks")]
-    chunks: Vec<Box<Chunk>>,
+    chunks: Vec<Owned>,
+    /// Where chunks lie: in huge pages once they are many, as the nodes.
+    blocks: Blocks,
 }
 
 // SAFETY: it is read by whoever owns the list, and nothing in it is bound to a thread.
 unsafe impl Send for Fingers {}
 
-#[repr(C, align(64))]
 struct Chunk {
     len: usize,
     /// [`Wanted::prefix`] of the keys.
     prefixes: [u64; CHUNK],
     nodes: [NonNull<Node>; CHUNK],
+    heights: [u8; CHUNK],
 }
+
+/// A chunk, initialised, in a block of its [`Fingers`], which alone have it.
+struct Owned(NonNull<Chunk>);
 
 /// Where a finger is, or would be.
 struct Place {
@@ -85,21 +91,23 @@ impl Fingers {
         let wanted = Wanted::new(node.key());
         let mut place = self.place(&wanted);
         if self.chunks.is_empty() {
-            self.chunks.push(Chunk::new(node.pointer()));
+            let chunk = self.new_chunk(node.pointer());
+            self.chunks.push(chunk);
             self.firsts.push(wanted.prefix());
         }
         if self.chunks[place.chunk].len == CHUNK {
             // Keys that come in ascending order leave full chunks behind them.
             let is_last = place.chunk + 1 == self.chunks.len() && place.at == CHUNK;
             let kept = if is_last { CHUNK } else { CHUNK / 2 };
-            let rest = self.chunks[place.chunk].split_off(kept, node.pointer());
+            let mut rest = self.new_chunk(node.pointer());
+            self.chunks[place.chunk].split_off(kept, &mut rest);
             self.firsts.insert(place.chunk + 1, rest.prefixes[0]);
             self.chunks.insert(place.chunk + 1, rest);
             if place.at > kept || is_last {
                 place = Place { chunk: place.chunk + 1, at: place.at - kept };
             }
         }
-        self.chunks[place.chunk].insert(place.at, wanted.prefix(), node.pointer());
+        self.chunks[place.chunk].insert(place.at, wanted.prefix(), node);
         self.firsts[place.chunk] = self.chunks[place.chunk].prefixes[0];
     }
 
@@ -115,23 +123,72 @@ impl Fingers {
         let chunk = &mut self.chunks[place.chunk];
         assert!(chunk.nodes[place.at] == node.pointer(), "each tall node has a finger");
         chunk.remove(place.at);
-        if chunk.len > 0 {
-            self.firsts[place.chunk] = chunk.prefixes[0];
-        } else {
+        if chunk.len == 0 {
             self.drop_chunk(place.chunk);
             return;
         }
+        self.firsts[place.chunk] = chunk.prefixes[0];
         // Two that are nearly empty become one.
-        let next = place.chunk + 1;
-        if next < self.chunks.len() && self.chunks[place.chunk].len + self.chunks[next].len <= CHUNK / 4 {
-            let rest = self.drop_chunk(next);
-            self.chunks[place.chunk].append(&rest);
+        self.join(place.chunk);
+        if let Some(previous) = place.chunk.checked_sub(1) {
+            self.join(previous);
         }
     }
 
-    fn drop_chunk(&mut self, chunk: usize) -> Box<Chunk> {
+    /// Takes the fingers of the next chunk over, if both are few.
+    fn join(&mut self, chunk: usize) {
+        let len = |chunk: usize| self.chunks.get(chunk).map_or(CHUNK, |chunk| chunk.len);
+        if len(chunk) + len(chunk + 1) <= CHUNK / 4 {
+            let (kept, gone) = self.chunks.split_at_mut(chunk + 1);
+            kept[chunk].append(&gone[0]);
+            self.drop_chunk(chunk + 1);
+        }
+    }
+
+    /// Without fingers. `any` fills the places that are none.
+    fn new_chunk(&mut self, any: NonNull<Node>) -> Owned {
+        let chunk = self.blocks.take(Layout::new::<Chunk>()).cast::<Chunk>();
+        let empty = Chunk { len: 0, prefixes: [0; CHUNK], nodes: [any; CHUNK], heights: [0; CHUNK] };
+        // SAFETY: the block is ours alone, and as large and as aligned as a chunk.
+        unsafe { chunk.as_ptr().write(empty) };
+        Owned(chunk)
+    }
+
+    fn drop_chunk(&mut self, chunk: usize) {
         self.firsts.remove(chunk);
-        self.chunks.remove(chunk)
+        let Owned(chunk) = self.chunks.remove(chunk);
+        // SAFETY: it came from these blocks, and nobody has it any more; it needs no drop.
+        unsafe { self.blocks.give(chunk.cast(), Layout::new::<Chunk>()) };
+    }
+
+    /// The last node before the wanted key on each level from [`FINGER_HEIGHT`] to below `levels`; the head where there is none.
+    /// A walk back over the fingers: to the last one that is tall enough for a level it is four times as far as for the one below,
+    /// and only a quarter as many nodes need it.
+    pub(super) fn passed<'a>(
+        &self,
+        head: NodeRef<'a>,
+        wanted: &Wanted<'_>,
+        levels: usize,
+        mut passed: impl FnMut(usize, NodeRef<'a>),
+    ) {
+        assert!(levels > FINGER_HEIGHT, "lower levels are walked");
+        let mut level = FINGER_HEIGHT;
+        let Place { chunk, at } = self.place(wanted);
+        let before = self.chunks.iter().take(chunk + 1).enumerate().rev();
+        for (number, fingers) in before {
+            let end = if number == chunk { at } else { fingers.len };
+            for position in (0..end).rev() {
+                while usize::from(fingers.heights[position]) > level {
+                    // SAFETY: a finger is of a linked node (`Fingers::insert`), and `head` vouches for those.
+                    passed(level, unsafe { NodeRef::new(fingers.nodes[position]) });
+                    level += 1;
+                    if level == levels {
+                        return;
+                    }
+                }
+            }
+        }
+        (level..levels).for_each(|level| passed(level, head));
     }
 
     /// Behind all fingers before the wanted key: never at the start of a chunk, but of the first one.
@@ -172,11 +229,6 @@ impl Fingers {
 }
 
 impl Chunk {
-    /// Without fingers. `any` fills the places that are none.
-    fn new(any: NonNull<Node>) -> Box<Self> {
-        Box::new(Self { len: 0, prefixes: [0; CHUNK], nodes: [any; CHUNK] })
-    }
-
     fn node(&self, at: usize) -> NodeRef<'_> {
         assert!(at < self.len, "what lies behind is no finger");
         // SAFETY: a finger is of a linked node (`Fingers::insert`). It is read in this module only, which frees nothing, and
@@ -196,33 +248,69 @@ impl Chunk {
         count_before(&self.prefixes[..self.len], |at| self.node(at), wanted)
     }
 
-    fn insert(&mut self, at: usize, prefix: u64, node: NonNull<Node>) {
+    fn insert(&mut self, at: usize, prefix: u64, node: NodeRef<'_>) {
         self.prefixes.copy_within(at..self.len, at + 1);
         self.nodes.copy_within(at..self.len, at + 1);
-        (self.prefixes[at], self.nodes[at]) = (prefix, node);
+        self.heights.copy_within(at..self.len, at + 1);
+        let height = u8::try_from(node.height()).expect("LEVELS fits");
+        (self.prefixes[at], self.nodes[at], self.heights[at]) = (prefix, node.pointer(), height);
         self.len += 1;
     }
 
     fn remove(&mut self, at: usize) {
         self.prefixes.copy_within(at + 1..self.len, at);
         self.nodes.copy_within(at + 1..self.len, at);
+        self.heights.copy_within(at + 1..self.len, at);
         self.len -= 1;
     }
 
-    fn split_off(&mut self, kept: usize, any: NonNull<Node>) -> Box<Self> {
-        let mut rest = Self::new(any);
-        rest.len = self.len - kept;
-        rest.prefixes[..rest.len].copy_from_slice(&self.prefixes[kept..self.len]);
-        rest.nodes[..rest.len].copy_from_slice(&self.nodes[kept..self.len]);
+    /// Moves what is behind `kept` to `rest`, which is empty.
+    fn split_off(&mut self, kept: usize, rest: &mut Self) {
+        rest.append_from(self, kept);
         self.len = kept;
-        rest
     }
 
     fn append(&mut self, other: &Self) {
-        let len = self.len + other.len;
-        self.prefixes[self.len..len].copy_from_slice(&other.prefixes[..other.len]);
-        self.nodes[self.len..len].copy_from_slice(&other.nodes[..other.len]);
+        self.append_from(other, 0);
+    }
+
+    fn append_from(&mut self, other: &Self, first: usize) {
+        let len = self.len + other.len - first;
+        self.prefixes[self.len..len].copy_from_slice(&other.prefixes[first..other.len]);
+        self.nodes[self.len..len].copy_from_slice(&other.nodes[first..other.len]);
+        self.heights[self.len..len].copy_from_slice(&other.heights[first..other.len]);
         self.len = len;
+    }
+}
+
+impl Default for Fingers {
+    fn default() -> Self {
+        Self { firsts: Vec::new(), chunks: Vec::new(), blocks: Blocks::new() }
+    }
+}
+
+impl Drop for Fingers {
+    fn drop(&mut self) {
+        for Owned(chunk) in self.chunks.drain(..) {
+            // SAFETY: as in `drop_chunk`.
+            unsafe { self.blocks.give(chunk.cast(), Layout::new::<Chunk>()) };
+        }
+    }
+}
+
+impl Deref for Owned {
+    type Target = Chunk;
+
+    fn deref(&self) -> &Chunk {
+        // SAFETY: initialised, and this one's alone until it is given back.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl DerefMut for Owned {
+    fn deref_mut(&mut self) -> &mut Chunk {
+        // SAFETY: as above.
+        unsafe { self.0.as_mut() }
     }
 }
 

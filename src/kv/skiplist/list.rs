@@ -2,6 +2,7 @@
 
 use std::ptr::NonNull;
 
+use super::fingers::Fingers;
 use super::node::{Memory, Node, NodeRef, Version, Wanted};
 use crate::kv::fifo::Fifo;
 use crate::kv::sync::{AtomicU64, AtomicUsize, Ordering, LEVELS};
@@ -90,14 +91,21 @@ pub(super) fn descend<'a>(
     behind
 }
 
-/// Moves `node` to the last node before the wanted key on `level`, and says what comes behind it.
-pub(super) fn along<'a>(node: &mut NodeRef<'a>, level: usize, wanted: &Wanted<'_>) -> Option<NodeRef<'a>> {
+/// Moves `node` to the last node before the wanted key on `level`, and says what comes behind it. None: that takes more than
+/// `steps`, of which those that it takes are taken away.
+pub(super) fn along<'a>(
+    node: &mut NodeRef<'a>,
+    level: usize,
+    wanted: &Wanted<'_>,
+    steps: &mut usize,
+) -> Option<Option<NodeRef<'a>>> {
     let mut next = node.next(level);
     while let Some(nearer) = next.filter(|next| next.is_before(wanted)) {
+        *steps = steps.checked_sub(1)?;
         *node = nearer;
         next = node.next(level);
     }
-    next
+    Some(next)
 }
 
 /// Something that was unlinked and waits until nobody can be reading it (C-20).
@@ -142,6 +150,8 @@ pub(super) struct Estate {
     next: Option<NonNull<Node>>,
     pub(super) retired: Fifo<Retired>,
     pub(super) memory: Memory,
+    /// Its writer's, which are many: freed with the rest, and not where the list was replaced.
+    pub(super) fingers: Box<Fingers>,
 }
 
 // SAFETY: it owns what it points to, and none of that is bound to a thread.
@@ -152,7 +162,7 @@ impl Estate {
     pub(super) fn new(list: NonNull<List>, memory: Memory) -> Self {
         // SAFETY: the header lives as long as this estate, or as what shares it (`Shared::root`).
         let head = unsafe { list.as_ref().head };
-        Self { list, next: Some(head), retired: Fifo::default(), memory }
+        Self { list, next: Some(head), retired: Fifo::default(), memory, fingers: Box::default() }
     }
 
     /// The list's header.

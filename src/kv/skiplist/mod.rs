@@ -36,8 +36,8 @@ pub use reader::{Pinned, Range, Reader, ViewPinned};
 pub use replaced::ReplacedList;
 
 use self::fingers::Fingers;
-use self::list::{descend, free_unlinked, Estate, Heights, List, Retired, Unlinked};
-use self::node::{Memory, NewVersion, Node, NodeRef, Version, VersionRef, Wanted};
+use self::list::{along, descend, free_unlinked, Estate, Heights, List, Retired, Unlinked};
+use self::node::{Mark, Memory, NewVersion, Node, NodeRef, Version, VersionRef, Wanted};
 use self::shared::Shared;
 use self::warm::{Lanes, LANES};
 use super::fifo::Fifo;
@@ -78,8 +78,8 @@ struct Walked {
 /// A walk's end.
 #[derive(Clone, Copy)]
 struct Way {
-    /// [`Wanted::prefix`] of its key.
-    prefix: u64,
+    /// Of its key.
+    mark: Mark,
     /// The last node before the key on each of the lowest levels.
     before: [NonNull<Node>; FINGER_HEIGHT],
 }
@@ -123,7 +123,7 @@ impl Writer {
             changes: 0,
             heights: Heights::default(),
             fingers,
-            walked: Walked { ways: [Way { prefix: 0, before: [head; FINGER_HEIGHT] }; LANES], left: 0..0 },
+            walked: Walked { ways: [Way { mark: Mark::default(), before: [head; FINGER_HEIGHT] }; LANES], left: 0..0 },
             superseded: Fifo::default(),
             retired: Fifo::default(),
             views: Views::default(),
@@ -138,10 +138,10 @@ impl Writer {
         let (list, memory, fingers) = built.into_parts();
         self.views.close_all(&self.shared.views);
         self.shared.replace_root(list);
-        self.fingers = fingers;
         self.walked.forget();
         let mut estate = Estate::new(mem::replace(&mut self.list, list), mem::replace(&mut self.memory, memory));
         estate.retired = mem::take(&mut self.retired);
+        estate.fingers = Box::new(mem::replace(&mut self.fingers, fingers));
         // What these name stays linked, and is freed with the list.
         self.superseded = Fifo::default();
         let last = mem::replace(&mut self.applied, applied);
@@ -199,7 +199,7 @@ impl Writer {
         let mut lanes = Lanes::new(head, levels, &mut keys, |wanted, nodes| self.fingers.before_each(wanted, nodes));
         let ways = &mut self.walked.ways;
         for (lane, way) in ways.iter_mut().enumerate().take(lanes.len()) {
-            *way = Way { prefix: lanes.wanted(lane).prefix(), before: [head.pointer(); FINGER_HEIGHT] };
+            *way = Way { mark: lanes.wanted(lane).mark(), before: [head.pointer(); FINGER_HEIGHT] };
         }
         lanes.walk(|lane, level, node| ways[lane].before[level] = node.pointer());
         self.walked.left = 0..lanes.len();
@@ -219,7 +219,7 @@ impl Writer {
         // SAFETY: nothing is freed in this function.
         let head = unsafe { self.list().head() };
         let wanted = Wanted::new(key);
-        let way = self.walked.take(wanted.prefix());
+        let way = self.walked.take(wanted.mark());
         let Place { before, node } = self.place(head, &wanted, way);
         let value = node.and_then(|node| node.at(u64::MAX));
         let (result, write) = decide(value.map(VersionRef::versioned));
@@ -280,27 +280,32 @@ impl Writer {
         self.superseded.push(Superseded { node: node.pointer(), by: version });
     }
 
-    /// Where `wanted` is. `way` is the end of a walk to it, or to a key that begins like it, since when nothing was unlinked.
+    /// Where `wanted` is. `way` is the end of a walk to it, or to a key with the same mark, since when nothing was unlinked.
     fn place<'a>(&self, head: NodeRef<'a>, wanted: &Wanted<'_>, way: Option<Way>) -> Place<'a> {
+        if let Some(place) = way.and_then(|way| self.place_along(head, wanted, way)) {
+            return place;
+        }
         let levels = self.list().levels().min(FINGER_HEIGHT);
-        let Some(way) = way else {
-            let start = self.fingers.before(head, wanted);
-            let mut before = [start; FINGER_HEIGHT];
-            let behind = descend(start, levels, wanted, |level, node| before[level] = node);
-            return Place { before, node: behind.filter(|node| node.is(wanted)) };
-        };
+        let start = self.fingers.before(head, wanted);
+        let mut before = [start; FINGER_HEIGHT];
+        let behind = descend(start, levels, wanted, |level, node| before[level] = node);
+        Place { before, node: behind.filter(|node| node.is(wanted)) }
+    }
+
+    /// The same from the end of `way`. What was inserted since lies between, and the changes of a batch are few; None: it is
+    /// further, so the way is another key's.
+    fn place_along<'a>(&self, head: NodeRef<'a>, wanted: &Wanted<'_>, way: Way) -> Option<Place<'a>> {
         // SAFETY: linked still (`Walked`), and `head` vouches for what is linked.
         let mut before = way.before.map(|node| unsafe { NodeRef::new(node) });
-        // What was inserted since lies between, and each level is mended by a step or two.
+        let mut steps = 2 * LANES;
         let mut node = None;
-        for level in (0..levels).rev() {
-            if !before[level].is_before(wanted) {
-                // A walk to another key that begins alike, or one that ended at the head.
-                before[level] = before.get(level + 1).copied().unwrap_or_else(|| self.fingers.before(head, wanted));
+        for level in (0..self.list().levels().min(FINGER_HEIGHT)).rev() {
+            if !before[level].is_before(wanted) && before[level] != head {
+                return None;
             }
-            node = list::along(&mut before[level], level, wanted);
+            node = along(&mut before[level], level, wanted, &mut steps)?;
         }
-        Place { before, node: node.filter(|node| node.is(wanted)) }
+        Some(Place { before, node: node.filter(|node| node.is(wanted)) })
     }
 
     fn insert(
@@ -315,7 +320,7 @@ impl Writer {
         let mut before = [head; LEVELS];
         before[..FINGER_HEIGHT].copy_from_slice(lowest);
         if height > FINGER_HEIGHT {
-            self.list().seek(head, wanted.key(), |level, node| before[level] = node);
+            self.fingers.passed(head, wanted, height, |level, node| before[level] = node);
         }
         let version = self.memory.version(new, None);
         let node = self.memory.node(wanted.key(), height, Some(version), |level| before[level].next(level));
@@ -418,10 +423,9 @@ impl Writer {
             }
         };
         if node.height() > FINGER_HEIGHT {
-            list.seek(head, wanted.key(), unlink);
-        } else {
-            descend(self.fingers.before(head, &wanted), list.levels().min(FINGER_HEIGHT), &wanted, unlink);
+            self.fingers.passed(head, &wanted, node.height(), unlink);
         }
+        descend(self.fingers.before(head, &wanted), list.levels().min(FINGER_HEIGHT), &wanted, unlink);
         self.retire(Unlinked::Node(node.pointer()));
     }
 
@@ -439,9 +443,9 @@ impl Drop for Writer {
 }
 
 impl Walked {
-    /// The next way to a key with this prefix. Those before it are left out: their changes were not made.
-    fn take(&mut self, prefix: u64) -> Option<Way> {
-        let at = self.ways[self.left.clone()].iter().position(|way| way.prefix == prefix)?;
+    /// The next way to such a key. Those before it are left out: their changes were not made.
+    fn take(&mut self, mark: Mark) -> Option<Way> {
+        let at = self.ways[self.left.clone()].iter().position(|way| way.mark == mark)?;
         let way = self.ways[self.left.start + at];
         self.left.start += at + 1;
         Some(way)

@@ -95,12 +95,25 @@ impl<'k> Wanted<'k> {
         self.prefix
     }
 
+    pub(super) fn mark(&self) -> Mark {
+        let end = self.key.last_chunk().copied().unwrap_or_default();
+        Mark { prefix: self.prefix, bytes: self.key.len(), end }
+    }
+
     fn prefix_of(key: &[u8]) -> u64 {
         let mut first = [0; 8];
         let len = key.len().min(first.len());
         first[..len].copy_from_slice(&key[..len]);
         u64::from_be_bytes(first)
     }
+}
+
+/// What tells most keys apart without looking at them: prefix, length and last eight bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Mark {
+    prefix: u64,
+    bytes: usize,
+    end: [u8; 8],
 }
 
 /// A node that is not freed during `'a`.

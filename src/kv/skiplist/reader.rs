@@ -95,7 +95,9 @@ impl Pinned<'_> {
         let State { list, head, .. } = self.state;
         loop {
             let mut lanes = Lanes::new(head, list.levels(), &mut keys, |_, _| {});
-            lanes.walk(|_, _, _| {});
+            if lanes.len() > 1 {
+                lanes.walk(|_, _, _| {}); // a single one has nothing beside it
+            }
             if lanes.len() < LANES {
                 return;
             }

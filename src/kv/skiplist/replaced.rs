@@ -27,6 +27,7 @@ impl ReplacedList {
 
     /// Frees a bounded part ([`limits::REPLACED_LIST_STEPS`]) of the list once every slot is above its last applied
     /// revision. `Err` gives back what is left: call again, later if [`ReplacedList::is_left`] is still false.
+    #[expect(clippy::result_large_err, reason = "it is given back, to be tried again")]
     pub fn try_free(mut self) -> Result<(), Self> {
         self.left = self.left || self.every_reader_has_left();
         if !self.left {

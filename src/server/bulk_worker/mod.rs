@@ -155,7 +155,6 @@ impl BulkWorker {
             Ok(()) => {}
             Err(error @ WalError::NoSpace { .. }) => {
                 warn!("the log's next segment could not be prepared: {error}");
-                self.preparer.give_up();
             }
             Err(error) => wal_loop::fail(&error),
         }

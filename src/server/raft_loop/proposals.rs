@@ -17,6 +17,8 @@ use crate::time::{Span, Time};
 #[derive(Debug, Default)]
 pub(in crate::server) struct Proposals {
     waiting: Vec<Request>,
+    /// Of their commands.
+    waiting_bytes: usize,
     /// When the first of those that wait came to this thread's mailbox.
     since: Time,
     /// The last entry of each group that is not committed.
@@ -41,13 +43,18 @@ impl Proposals {
     /// Whether writes that come now wait.
     pub(in crate::server) fn wait(&self, now: Time) -> bool {
         let is_free = self.groups.len() < limits::PROPOSED_GROUPS_MAX;
-        !is_free && now < self.latest() && self.waiting.len() < limits::PROPOSALS_WAITING_MAX
+        let are_many = self.waiting.len() >= limits::PROPOSALS_WAITING_MAX
+            || self.waiting_bytes >= limits::PROPOSALS_WAITING_BYTES_MAX;
+        !is_free && now < self.latest() && !are_many
     }
 
     /// A write that waits. `since`: when its batch came.
     pub(in crate::server) fn push(&mut self, request: Request, since: Time) {
         if self.waiting.is_empty() {
             self.since = since;
+        }
+        if let Request::Propose { body, .. } = &request {
+            self.waiting_bytes += body.len();
         }
         self.waiting.push(request);
     }
@@ -59,6 +66,7 @@ impl Proposals {
 
     /// Those that have waited, in order.
     pub(in crate::server) fn take(&mut self) -> std::vec::Drain<'_, Request> {
+        self.waiting_bytes = 0;
         self.waiting.drain(..)
     }
 
@@ -84,7 +92,6 @@ impl Proposals {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use protocol::{RequestId, Sequence, SessionId};
 
     use super::*;
@@ -93,9 +100,13 @@ mod tests {
     const AT: Time = Time(1_000_000_000);
 
     fn write(request: u64) -> Request {
+        write_of(request, 0)
+    }
+
+    fn write_of(request: u64, bytes: usize) -> Request {
         Request::Propose {
             reply_to: ReplyTo { request: RequestId(request), ..ReplyTo::default() },
-            body: Bytes::new(),
+            body: vec![0; bytes].into(),
             body_checksum: 0,
             session: SessionId(0),
             sequence: Sequence(0),
@@ -151,6 +162,13 @@ mod tests {
             proposals.push(write(request), AT);
         });
         assert!(!proposals.wait(AT));
+        let mut proposals = waiting();
+        proposals.push(write_of(3, limits::PROPOSALS_WAITING_BYTES_MAX - 1), AT);
+        assert!(proposals.wait(AT));
+        proposals.push(write_of(4, 1), AT);
+        assert!(!proposals.wait(AT), "large ones are many sooner");
+        assert_eq!(proposals.take().len(), 4);
+        assert!(proposals.wait(AT), "and none are left");
     }
 
     /// What waits is answered by where the leader is, at once.

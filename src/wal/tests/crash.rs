@@ -43,12 +43,14 @@ impl Life {
         self.rig.wal().idle()?;
         self.group(None, 6, 1, &[6000, 6000, 9000])?; // goes over the end of a segment
         self.group(Some(voted(2, None)), 5, 2, &[0, 10])?; // replaces
-        self.rig.wal().prepare_next()?;
+        self.rig.wal().preparer().step()?;
+        self.rig.wal().preparer().step()?;
         self.group(Some(voted(3, Some(2))), 7, 2, &[])?; // only a vote
         self.group(None, 7, 3, &[0, 12_000, 7000])?;
         self.rig.open()?;
         self.group(None, 4, 4, &[0, 40, 40])?;
         self.rig.wal().idle()?;
+        self.rig.wal().prepare_next()?;
         self.group(None, 7, 4, &[800; 30])
     }
 
