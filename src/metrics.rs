@@ -3,8 +3,6 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
-use protocol::NodeId;
-
 /// Declares the measured things: one list for the type, the names and the length of the arrays.
 macro_rules! measured {
     ($(#[$doc:meta])* $kind:ident { $($(#[doc = $help:literal])* $item:ident = $name:literal,)* }) => {
@@ -195,13 +193,13 @@ struct Histogram {
 
 /// What one thread has measured, or what it has of one peer. Only its [`Recorder`] writes.
 struct Shard {
-    peer: Option<NodeId>,
+    peer: Option<u32>,
     counters: Box<[AtomicU64]>,
     histograms: Vec<Histogram>,
 }
 
 impl Shard {
-    fn new(peer: Option<NodeId>) -> Shard {
+    fn new(peer: Option<u32>) -> Shard {
         let zeroes = |n: usize| (0..n).map(|_| AtomicU64::new(0)).collect::<Box<[_]>>();
         let histogram = |measure: &Measure| {
             let is_here = measure.is_per_peer() == peer.is_some();
@@ -213,7 +211,7 @@ impl Shard {
 
 impl Shard {
     /// Whether it has a part of what is asked for: of one peer, or of all and everything.
-    fn is_of(&self, peer: Option<NodeId>) -> bool {
+    fn is_of(&self, peer: Option<u32>) -> bool {
         peer.is_none() || peer == self.peer
     }
 }
@@ -260,12 +258,12 @@ impl Metrics {
         self.add_shard(None)
     }
 
-    /// A new shard for what is measured for each peer.
-    pub fn recorder_of(&self, peer: NodeId) -> Recorder {
+    /// A new shard for what is measured for each peer; `peer` is its node's number.
+    pub fn recorder_of(&self, peer: u32) -> Recorder {
         self.add_shard(Some(peer))
     }
 
-    fn add_shard(&self, peer: Option<NodeId>) -> Recorder {
+    fn add_shard(&self, peer: Option<u32>) -> Recorder {
         let shard = Arc::new(Shard::new(peer));
         // A panic under this lock cannot leave the vector half written.
         self.shards.write().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&shard));
@@ -283,8 +281,8 @@ impl Metrics {
     }
 
     /// Those that have a [`Metrics::recorder_of`] their own, in order.
-    pub fn peers(&self) -> Vec<NodeId> {
-        let mut peers: Vec<NodeId> = self.shards().iter().filter_map(|shard| shard.peer).collect();
+    pub fn peers(&self) -> Vec<u32> {
+        let mut peers: Vec<u32> = self.shards().iter().filter_map(|shard| shard.peer).collect();
         peers.sort();
         peers.dedup();
         peers
@@ -297,7 +295,7 @@ impl Metrics {
     }
 
     /// A histogram's sum over all threads, or that of one peer.
-    pub fn histogram(&self, measure: Measure, peer: Option<NodeId>) -> Coarse {
+    pub fn histogram(&self, measure: Measure, peer: Option<u32>) -> Coarse {
         let counts = self.counts(measure, peer);
         let shards = self.shards();
         let sums = shards
@@ -321,7 +319,7 @@ impl Metrics {
     }
 
     /// How many values are in each bucket.
-    fn counts(&self, measure: Measure, peer: Option<NodeId>) -> Vec<u64> {
+    fn counts(&self, measure: Measure, peer: Option<u32>) -> Vec<u64> {
         let shards = self.shards();
         let mut counts = vec![0; BUCKETS];
         for shard in shards.iter().filter(|shard| shard.is_of(peer)) {
@@ -423,13 +421,12 @@ mod tests {
     #[test]
     fn what_is_measured_for_each_peer_is_kept_apart_and_added_up() {
         let metrics = Metrics::default();
-        let mut recorders = [2, 1].map(|peer| metrics.recorder_of(NodeId(peer)));
+        let mut recorders = [2, 1].map(|peer| metrics.recorder_of(peer));
         for (recorder, value) in recorders.iter_mut().zip([100, 1_000]) {
             recorder.measure(Measure::ReplicateUs, value);
         }
-        assert_eq!(metrics.peers(), [NodeId(1), NodeId(2)]);
-        let sums =
-            [Some(NodeId(1)), Some(NodeId(2)), None].map(|peer| metrics.histogram(Measure::ReplicateUs, peer).sum);
+        assert_eq!(metrics.peers(), [1, 2]);
+        let sums = [Some(1), Some(2), None].map(|peer| metrics.histogram(Measure::ReplicateUs, peer).sum);
         assert_eq!(sums, [1_000, 100, 1_100]);
         assert_eq!(metrics.quantiles(Measure::ReplicateUs, &[0.0])[0], 103, "of all");
     }

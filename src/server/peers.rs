@@ -129,7 +129,7 @@ impl Peers {
             node: member.id,
             connection: None,
             dial: (member.id < own).then(|| Dial::new(member.peer_address.clone(), seed ^ u64::from(member.id.0))),
-            watch: Watch::new(metrics.recorder_of(member.id)),
+            watch: Watch::new(metrics.recorder_of(member.id.0)),
         };
         Ok(Peers {
             listener,
