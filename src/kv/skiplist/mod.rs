@@ -15,6 +15,9 @@
 //! whose slot was still idle has its fence after the writer's, and sees the unlinking too. A walk starts at the head
 //! and loads each pointer anew, so it cannot reach what it must see as unlinked; and all that it stands on has only
 //! pointers to what was linked when the pin began, or later.
+//!
+//! **The writer's own walks** need not start at the head: it alone unlinks, so it may keep pointers to nodes until then. It
+//! has fingers on the tall ones (`fingers.rs`), and the ends of the walks that [`Writer::warm`] made ([`Walked`]).
 
 mod blocks;
 mod builder;

@@ -207,9 +207,12 @@ impl<'a> NodeRef<'a> {
         prefetch(tower.wrapping_add(level).cast());
     }
 
-    /// The same for the node's newest version, whose header a writer reads.
-    pub(super) fn prefetch_newest(self) {
-        prefetch(self.header().newest.load(Ordering::Relaxed).cast());
+    /// The same for what is read of the node that a walk ends at: its key, and the header of its newest version.
+    pub(super) fn prefetch_found(self) {
+        let header = self.header();
+        let tower = self.node.as_ptr().wrapping_add(1).cast::<AtomicPtr<Node>>();
+        prefetch(tower.wrapping_add(usize::from(header.height)).cast());
+        prefetch(header.newest.load(Ordering::Relaxed).cast());
     }
 
     /// Writer only. Release, partner of [`NodeRef::next`]; also when a node is unlinked, because whoever loads this

@@ -89,7 +89,7 @@ impl<'a, 'k> Lanes<'a, 'k> {
             let level = self.level[lane];
             passed(lane, level, self.node[lane]);
             if level == 0 {
-                next.into_iter().for_each(NodeRef::prefetch_newest);
+                next.into_iter().for_each(NodeRef::prefetch_found);
                 return false;
             }
             self.level[lane] = level - 1;
