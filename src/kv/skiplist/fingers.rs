@@ -73,8 +73,9 @@ impl Fingers {
         for ((node, wanted), chunks) in heads.iter_mut().zip(wanted).zip(chunks) {
             if let Some(chunk) = chunks.checked_sub(1) {
                 let chunk = &self.chunks[chunk];
-                let before = chunk.nodes[chunk.count_before(wanted) - 1]; // its first one is
-                                                                          // SAFETY: a finger is of a linked node (`Fingers::insert`), and the head vouches for those.
+                // Its first one comes before the key, so there is one.
+                let before = chunk.nodes[chunk.count_before(wanted) - 1];
+                // SAFETY: a finger is of a linked node (`Fingers::insert`), and the head vouches for those.
                 *node = unsafe { NodeRef::new(before) };
             }
         }

@@ -115,7 +115,7 @@ impl Writer {
     pub(super) fn over(built: Built) -> Self {
         let applied = built.applied().0;
         let (list, memory, fingers) = built.into_parts();
-        // SAFETY: just published nowhere, and freed with `shared`.
+        // SAFETY: not published yet, so nothing of it is freed meanwhile.
         let head = unsafe { list.as_ref().head() }.pointer();
         Self {
             shared: Arc::new(Shared::new(list)),
