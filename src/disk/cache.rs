@@ -13,13 +13,18 @@ use super::{Dropped, PAGE_BYTES};
 /// Pages compared by one read.
 const COMPARED_PAGES: u64 = 64;
 
-/// `file` has just been synced.
-pub(super) fn drop_cache(file: &File) -> io::Result<Dropped> {
+/// Clean pages that nobody has mapped leave the cache.
+pub(super) fn uncache(file: &File) {
     // SAFETY: an advice on an open descriptor; it touches no memory.
     let failed = unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
     if failed != 0 {
         log::debug!("the file system takes no advice on its cache: {}", io::Error::from_raw_os_error(failed));
     }
+}
+
+/// `file` has just been synced.
+pub(super) fn drop_cache(file: &File) -> io::Result<Dropped> {
+    uncache(file);
     let resident = resident_pages(file)?;
     if !resident.contains(&true) {
         return Ok(Dropped::Yes);
@@ -139,6 +144,21 @@ mod tests {
         }
         let all = vec![true; 4];
         assert_ne!(compare_with_disk(&file, &all).unwrap(), Dropped::Yes);
+    }
+
+    #[test]
+    fn an_uncached_file_says_what_it_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        std::fs::write(&path, vec![7u8; 64 * 4096]).unwrap();
+        let file = super::super::real::open(&path).unwrap();
+        file.sync_data().unwrap();
+        let cached = |pages: Vec<bool>| pages.into_iter().filter(|&cached| cached).count();
+        let before = cached(resident_pages(&file).unwrap());
+        uncache(&file);
+        let after = cached(resident_pages(&file).unwrap());
+        assert!(after < before || before == 0, "{before} pages before, {after} after");
+        assert_eq!(std::fs::read(&path).unwrap(), vec![7u8; 64 * 4096]);
     }
 
     #[test]

@@ -266,6 +266,14 @@ impl File {
         }
     }
 
+    /// Lets the kernel have the memory in which it caches what is synced of the file; who reads it again reads the disk. Not
+    /// of pages that someone's mapping has touched. A hint.
+    pub fn uncache(&self) {
+        if let FileInner::Real(file) = &self.inner {
+            cache::uncache(file);
+        }
+    }
+
     /// Maps the file as long as it is now. A mapped file must never be made shorter.
     pub fn map(&self) -> io::Result<Map> {
         let len = self.size()?;

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use crate::disk::{Disk, PAGE_BYTES};
+use crate::disk::{Disk, File, PAGE_BYTES};
 use crate::limits;
 use crate::random::SplitMix64;
 
@@ -45,6 +45,8 @@ struct Next {
     salts: SplitMix64,
     making: Option<Unfinished>,
     ready: Option<Active>,
+    /// The last full segment's, still cached.
+    full: Option<File>,
 }
 
 /// What is filled at a time, at least: each step costs a sync. An eighth of a small segment.
@@ -56,7 +58,7 @@ const READY: u64 = u64::MAX;
 
 impl Preparer {
     pub(super) fn new(disk: &Disk, dir: PathBuf, segment_bytes: u64, salts: SplitMix64) -> Preparer {
-        let next = Mutex::new(Next { owner: None, sequence: 0, salts, making: None, ready: None });
+        let next = Mutex::new(Next { owner: None, sequence: 0, salts, making: None, ready: None, full: None });
         let workshop = Workshop {
             disk: disk.clone(),
             dir,
@@ -80,6 +82,11 @@ impl Preparer {
     /// one, or fails. After any other error end the process (C-6).
     pub fn step(&self) -> Result<(), WalError> {
         let mut next = self.lock();
+        if let Some(full) = next.full.take() {
+            drop(next); // the log may come for its next segment meanwhile
+            full.uncache();
+            next = self.lock();
+        }
         let result = self.make_some(&mut next);
         if let Err(WalError::NoSpace { .. }) = result {
             self.workshop.given_up.store(true, Ordering::Relaxed);
@@ -127,6 +134,12 @@ impl Preparer {
         let bytes = u64::try_from(share).unwrap_or(u64::MAX).min(*segment_bytes);
         let steps = if bytes < *segment_bytes { bytes - bytes % self.step_bytes() } else { bytes };
         wanted.store(steps.max(1), Ordering::Relaxed);
+    }
+
+    /// Nothing more comes into this segment, and it is synced. Its entries are in Raft's memory for as long as somebody is likely to want
+    /// them, so the pages in which they are cached are better used for the zeroes of the next segment.
+    pub(super) fn uncache(&self, full: File) {
+        self.lock().full = Some(full); // one that was not come to stays cached
     }
 
     /// From now on segments for this owner are made, beginning with this sequence.
