@@ -1,4 +1,6 @@
-//! Every bound in one place: unit, reason, and sums with one line per holder.
+//! Every bound in one place: unit and reason; [`memory`] sums them with one line per holder.
+
+pub mod memory;
 
 /// Longest key, in bytes. A key is copied into every node of the skip list; beyond this it is a value.
 pub const KEY_BYTES_MAX: usize = 4 * 1024;
@@ -368,6 +370,8 @@ pub const CLIENT_OUT_BYTES_KEPT: usize = 16 * 1024;
 pub const CLIENT_POSTPONED_PER_TURN: usize = 64;
 /// Reads of one connection's socket before the others have their turn.
 pub const CLIENT_READS_PER_TURN: usize = 4;
+/// Requests of one connection that are taken before the others have their turn: half a millisecond of decoding.
+pub const CLIENT_FRAMES_PER_TURN: u32 = 512;
 /// Longest deadline of a request, and the one of a request that names none, in milliseconds.
 pub const REQUEST_DEADLINE_MS_MAX: u64 = 60_000;
 /// Bytes of keys and values in one page of a scan (one key at least).

@@ -8,6 +8,7 @@ use super::source::{ServeArgs, Typed};
 use super::template::{descriptions, template, toml_value};
 use super::value::{Peers, Setting as _};
 use super::{check, for_node, ConfigError};
+use crate::limits::{self, memory::Holder, memory::Shape};
 use crate::server::Config;
 
 /// What can be done with settings, without a server.
@@ -65,11 +66,34 @@ fn verdict(config: &Config) -> String {
         config.listen_peer,
         config.data.display()
     );
-    warnings.chain([verdict]).collect()
+    let holders = memory(config);
+    let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+    let lines = holders.iter().map(|Holder { what, bytes }| format!("\n  {:>6} MiB  {what}", mib(*bytes)));
+    let sum = mib(holders.iter().map(|holder| holder.bytes).sum());
+    let memory = format!("\nmemory beside the state, at most: {sum} MiB");
+    warnings.chain([verdict, memory]).chain(lines).collect()
 }
 
 fn verdict_as_json(config: &Config) -> Value {
-    json!({ "ok": true, "id": config.id.0, "warnings": config.warnings })
+    let holders = memory(config);
+    let by_holder = holders.iter().map(|Holder { what, bytes }| json!({ "what": what, "bytes": bytes }));
+    json!({
+        "ok": true,
+        "id": config.id.0,
+        "warnings": config.warnings,
+        "memory_bytes_max": holders.iter().map(|holder| holder.bytes).sum::<u64>(),
+        "memory_bytes_max_by_holder": by_holder.collect::<Vec<_>>(),
+    })
+}
+
+/// What a node with these settings may hold beside its state.
+fn memory(config: &Config) -> Vec<Holder> {
+    limits::memory::holders(&Shape {
+        io_threads: config.io_threads,
+        members: config.members.len(),
+        credits: config.credits,
+        pool_bytes: config.pool_bytes as u64,
+    })
 }
 
 fn effective(typed: &Typed, config: &Config) -> Vec<Effective> {

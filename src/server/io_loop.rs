@@ -155,27 +155,36 @@ impl IoLoop {
 
     fn run(mut self) {
         let mut events = Events::with_capacity(1024);
+        self.listen();
+        while !self.stop.is_asked() {
+            self.turn(&mut events);
+        }
+        self.finish(&mut events);
+    }
+
+    fn listen(&mut self) {
         if let Source::Listener { listener, .. } = &mut self.source {
             let registered = self.poll.registry().register(listener, LISTENER, Interest::READABLE);
             registered.unwrap_or_else(|error| panic!("the listener cannot be polled: {error}"));
             self.acceptable = true;
         }
-        while !self.stop.is_asked() {
-            self.sleep(&mut events);
-            let now = system::now();
-            events.iter().filter(|event| event.token() != WAKER).for_each(|event| self.ready(event));
-            self.take_completions();
-            self.adopt(now);
-            self.frame_bytes_max = self.desk.live.frame_bytes_max();
-            self.resume_paused(now);
-            self.measured(Measure::DecodeUs, !self.readable.is_empty(), |this| this.read_clients(now));
-            self.resumable |= self.desk.send(now) && !self.paused.is_empty();
-            self.refuse_late_reads(now);
-            self.measured(Measure::ReplyUs, !self.unsent.keys.is_empty(), |this| this.flush_clients(now));
-            self.gauges.set_credits(self.desk.number, self.desk.credits);
-            self.sweep(now);
-        }
-        self.finish(&mut events);
+    }
+
+    /// One iteration.
+    fn turn(&mut self, events: &mut Events) {
+        self.sleep(events);
+        let now = system::now();
+        events.iter().filter(|event| event.token() != WAKER).for_each(|event| self.ready(event));
+        self.take_completions();
+        self.adopt(now);
+        self.frame_bytes_max = self.desk.live.frame_bytes_max();
+        self.resume_paused(now);
+        self.measured(Measure::DecodeUs, !self.readable.is_empty(), |this| this.read_clients(now));
+        self.resumable |= self.desk.send(now) && !self.paused.is_empty();
+        self.refuse_late_reads(now);
+        self.measured(Measure::ReplyUs, !self.unsent.keys.is_empty(), |this| this.flush_clients(now));
+        self.gauges.set_credits(self.desk.number, self.desk.credits);
+        self.sweep(now);
     }
 
     /// Does it, and measures how long that takes if there is something to do.

@@ -1,5 +1,8 @@
 //! An io loop's clients: reading, pausing, answering, sending, and losing patience.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 
 use log::debug;
@@ -64,6 +67,8 @@ enum Stopped {
     No,
     /// It waits in the FIFO.
     Paused,
+    /// The others have their turn; it is in the list of readable connections.
+    Turn,
     /// It is closed or about to be.
     Ended,
 }
@@ -158,8 +163,9 @@ impl IoLoop {
 
     /// Takes frames and reads the socket, in turns with the others.
     fn read_client(&mut self, now: Time, key: Key) {
+        let mut left = limits::CLIENT_FRAMES_PER_TURN;
         for _ in 0..limits::CLIENT_READS_PER_TURN {
-            if self.take_frames(now, key) != Stopped::No {
+            if self.take_frames(now, key, &mut left) != Stopped::No {
                 return;
             }
             let Some(client) = self.clients.get_mut(key) else { return };
@@ -167,7 +173,7 @@ impl IoLoop {
                 Ok(Filled::Some) => {}
                 Ok(Filled::SomeAndDrained) if client.ends => {}
                 Ok(Filled::SomeAndDrained) => {
-                    if self.take_frames(now, key) == Stopped::No {
+                    if self.take_frames(now, key, &mut left) == Stopped::No {
                         self.drained(now, key);
                     }
                     return;
@@ -187,7 +193,7 @@ impl IoLoop {
                 }
             }
         }
-        if self.take_frames(now, key) == Stopped::No {
+        if self.take_frames(now, key, &mut left) == Stopped::No {
             self.note_readable(key);
         }
     }
@@ -206,7 +212,8 @@ impl IoLoop {
         }
     }
 
-    fn take_frames(&mut self, now: Time, key: Key) -> Stopped {
+    /// At most `left` of what is buffered.
+    fn take_frames(&mut self, now: Time, key: Key, left: &mut u32) -> Stopped {
         loop {
             let Some(client) = self.clients.get_mut(key) else { return Stopped::Ended };
             if client.stage == Stage::Closing {
@@ -214,6 +221,10 @@ impl IoLoop {
             }
             if client.connection.incoming.untaken().is_empty() {
                 return Stopped::No;
+            }
+            if *left == 0 {
+                self.note_readable(key);
+                return Stopped::Turn;
             }
             if !client.has_room(self.unsent.is_spent()) || !self.desk.may_take(client.connection.incoming.untaken()) {
                 self.pause(key, Counter::CreditsPaused);
@@ -237,6 +248,7 @@ impl IoLoop {
                     return Stopped::Ended;
                 }
                 Ok(Some(frame)) => {
+                    *left -= 1;
                     client.patience_end = Time::NEVER;
                     let out = outgoing.out();
                     client.stage = match client.stage {
