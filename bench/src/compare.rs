@@ -2,7 +2,7 @@
 //! turns within one run. What is compared are ratios, pair by pair, because the same test drifts between runs.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -94,6 +94,8 @@ fn compare(args: &Args, timeout: Duration) -> io::Result<Vec<Compared>> {
             peers.push(*peer);
         }
     }
+    // Before anything is loaded: a disk that still writes what a load has left would be told as this machine's best.
+    crate::limits::beside::beside(Path::new("."));
     let running: Vec<Running> = peers.iter().map(|peer| peer.start(&args.dir)).collect::<io::Result<_>>()?;
     let mut compared = Vec::new();
     for shape in &args.loads {
@@ -184,7 +186,7 @@ fn as_text(compared: &[Compared]) -> String {
         text += &format!(
             "{}; median [min-max]; {}\n",
             versions.join("; "),
-            crate::machine::description_with_limits(std::path::Path::new("."))
+            crate::machine::description_with_limits(Path::new("."))
         );
     }
     text
@@ -217,8 +219,8 @@ fn as_json(compared: &[Compared]) -> Value {
         compared.iter().flat_map(|compared| &compared.peers).map(|(_, _, report)| report.failures()).sum();
     json!({
         "ok": failed == 0,
-        "machine": crate::machine::description(std::path::Path::new(".")),
-        "limits": crate::limits::beside::as_json(std::path::Path::new(".")),
+        "machine": crate::machine::description(Path::new(".")),
+        "limits": crate::limits::beside::as_json(Path::new(".")),
         "loads": loads.collect::<Vec<_>>(),
         "goals": goals::as_json(compared),
     })
