@@ -94,8 +94,6 @@ fn compare(args: &Args, timeout: Duration) -> io::Result<Vec<Compared>> {
             peers.push(*peer);
         }
     }
-    // Before anything is loaded: a disk that still writes what a load has left would be told as this machine's best.
-    crate::limits::beside::beside(Path::new("."));
     let running: Vec<Running> = peers.iter().map(|peer| peer.start(&args.dir)).collect::<io::Result<_>>()?;
     let mut compared = Vec::new();
     for shape in &args.loads {
