@@ -370,7 +370,8 @@ pub const CLIENT_OUT_BYTES_KEPT: usize = 16 * 1024;
 pub const CLIENT_POSTPONED_PER_TURN: usize = 64;
 /// Reads of one connection's socket before the others have their turn.
 pub const CLIENT_READS_PER_TURN: usize = 4;
-/// Requests of one connection that are taken before the others have their turn: half a millisecond of decoding.
+/// Requests of one connection that are taken before the others have their turn: half a millisecond of small ones. Twice as many
+/// of one that had to wait.
 pub const CLIENT_FRAMES_PER_TURN: u32 = 512;
 /// Longest deadline of a request, and the one of a request that names none, in milliseconds.
 pub const REQUEST_DEADLINE_MS_MAX: u64 = 60_000;

@@ -70,7 +70,7 @@ fn verdict(config: &Config) -> String {
     let mib = |bytes: u64| bytes.div_ceil(1 << 20);
     let lines = holders.iter().map(|Holder { what, bytes }| format!("\n  {:>6} MiB  {what}", mib(*bytes)));
     let sum = mib(holders.iter().map(|holder| holder.bytes).sum());
-    let memory = format!("\nmemory beside the state, at most: {sum} MiB");
+    let memory = format!("\nmemory beside the state, if clients do their worst: {sum} MiB");
     warnings.chain([verdict, memory]).chain(lines).collect()
 }
 

@@ -146,6 +146,14 @@ mod tests {
         assert_ne!(compare_with_disk(&file, &all).unwrap(), Dropped::Yes);
     }
 
+    /// Where the cache is all that there is of a file.
+    fn is_memory(dir: &std::path::Path) -> bool {
+        let types = std::fs::read_to_string("/proc/mounts").unwrap();
+        let mounted = |line: &&str| line.split(' ').nth(1).is_some_and(|at| dir.starts_with(at));
+        let nearest = types.lines().filter(mounted).max_by_key(|line| line.split(' ').nth(1).map(str::len));
+        nearest.is_some_and(|line| matches!(line.split(' ').nth(2), Some("tmpfs" | "ramfs")))
+    }
+
     #[test]
     fn an_uncached_file_says_what_it_said() {
         let dir = tempfile::tempdir().unwrap();
@@ -157,7 +165,7 @@ mod tests {
         let before = cached(resident_pages(&file).unwrap());
         uncache(&file);
         let after = cached(resident_pages(&file).unwrap());
-        assert!(after < before || before == 0, "{before} pages before, {after} after");
+        assert!(after < before || before == 0 || is_memory(dir.path()), "{before} pages before, {after} after");
         assert_eq!(std::fs::read(&path).unwrap(), vec![7u8; 64 * 4096]);
     }
 

@@ -39,6 +39,7 @@ struct Counts {
     writes: AtomicU64,
     bytes_written: AtomicU64,
     syncs: AtomicU64,
+    uncached: AtomicU64,
 }
 
 /// What went through a disk handle and its clones.
@@ -50,6 +51,8 @@ pub struct Counters {
     pub bytes_written: u64,
     /// Calls of [`File::sync`] and [`Disk::sync_dir`].
     pub syncs: u64,
+    /// Calls of [`File::uncache`].
+    pub uncached: u64,
 }
 
 /// An open file. All its calls take a position, so it can be shared.
@@ -128,6 +131,7 @@ impl Disk {
             writes: self.counts.writes.load(Relaxed),
             bytes_written: self.counts.bytes_written.load(Relaxed),
             syncs: self.counts.syncs.load(Relaxed),
+            uncached: self.counts.uncached.load(Relaxed),
         }
     }
 
@@ -269,6 +273,7 @@ impl File {
     /// Lets the kernel have the memory in which it caches what is synced of the file; who reads it again reads the disk. Not
     /// of pages that someone's mapping has touched. A hint.
     pub fn uncache(&self) {
+        self.counts.uncached.fetch_add(1, Relaxed);
         if let FileInner::Real(file) = &self.inner {
             cache::uncache(file);
         }

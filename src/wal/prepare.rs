@@ -78,7 +78,7 @@ impl Preparer {
         filled.load(Ordering::Relaxed) < wanted.load(Ordering::Relaxed) && !given_up.load(Ordering::Relaxed)
     }
 
-    /// One step towards the next segment, synced. Without space it is not asked for again: when the log needs it, it makes
+    /// Uncaches a full segment, if there is one; then one step towards the next segment, synced. Without space it is not asked for again: when the log needs it, it makes
     /// one, or fails. After any other error end the process (C-6).
     pub fn step(&self) -> Result<(), WalError> {
         let mut next = self.lock();
@@ -136,12 +136,6 @@ impl Preparer {
         wanted.store(steps.max(1), Ordering::Relaxed);
     }
 
-    /// Nothing more comes into this segment, and it is synced. Its entries are in Raft's memory for as long as somebody is likely to want
-    /// them, so the pages in which they are cached are better used for the zeroes of the next segment.
-    pub(super) fn uncache(&self, full: File) {
-        self.lock().full = Some(full); // one that was not come to stays cached
-    }
-
     /// From now on segments for this owner are made, beginning with this sequence.
     pub(super) fn start(&self, owner: Owner, sequence: u64) {
         let mut next = self.lock();
@@ -153,7 +147,19 @@ impl Preparer {
     /// and cannot, or none was begun. What is made here is waited for (always at a start, and when a cluster is formed), so it is
     /// small.
     pub(super) fn take(&self, item_bytes: u64) -> Result<Active, WalError> {
+        self.take_from(&mut self.lock(), item_bytes)
+    }
+
+    /// The next segment takes over from `active`, which is synced. The last entries of that one are in Raft's memory for a while, so
+    /// the pages in which they are cached are better used for the zeroes of the segment after the next.
+    pub(super) fn take_over(&self, active: &mut Active, item_bytes: u64) -> Result<(), WalError> {
         let mut next = self.lock();
+        let taken = self.take_from(&mut next, item_bytes)?;
+        next.full = Some(std::mem::replace(active, taken).file); // one that nobody has come to stays cached
+        Ok(())
+    }
+
+    fn take_from(&self, next: &mut Next, item_bytes: u64) -> Result<Active, WalError> {
         let needed = BATCH_BYTES + item_bytes;
         let urgent = self.workshop.segment_bytes.min(limits::SEGMENT_URGENT_BYTES);
         let ready = next.ready.take().filter(|active| active.room() >= needed);
@@ -166,7 +172,7 @@ impl Preparer {
                 self.finish(making)?
             }
             (None, None) => {
-                let making = self.begin(&mut next, item_bytes, urgent)?;
+                let making = self.begin(next, item_bytes, urgent)?;
                 self.finish(making)?
             }
         };

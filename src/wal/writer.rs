@@ -136,8 +136,7 @@ impl Writer {
     fn roll(&mut self, first_bytes: u64) -> Result<(), WalError> {
         crate::mark!("wal: segment rolled");
         assert_eq!(self.synced_to, self.active.segment.position(self.active.end), "C-2");
-        let full = std::mem::replace(&mut self.active, self.preparer.take(first_bytes)?);
-        self.preparer.uncache(full.file);
+        self.preparer.take_over(&mut self.active, first_bytes)?;
         self.view.add_segment(self.active.segment.clone());
         Ok(())
     }

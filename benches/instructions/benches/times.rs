@@ -4,8 +4,8 @@
 //! cargo bench --package raftkv-instructions              all; with a part of a name behind `--`: those
 //! ```
 //!
-//! A sample makes a part ready, which does not count, and does it as often as the larger number of its case; the throughput that is
-//! printed is that of single times.
+//! A sample makes a part ready, does it as often as the larger number of its case, and takes it down; only the middle counts. The throughput
+//! that is printed is that of single times.
 
 use divan::counter::ItemsCount;
 use raftkv_instructions::{Case, CASES};
@@ -26,5 +26,5 @@ impl std::fmt::Display for Named {
 #[divan::bench(args = CASES.map(Named), sample_count = 30, sample_size = 1)]
 fn part(bencher: divan::Bencher<'_, '_>, Named(case): &Named) {
     let times = case.times[1];
-    bencher.counter(ItemsCount::new(times)).with_inputs(case.ready).bench_local_values(|run| run(times));
+    bencher.counter(ItemsCount::new(times)).with_inputs(case.ready).bench_local_refs(|run| run(times));
 }

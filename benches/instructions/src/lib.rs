@@ -32,8 +32,8 @@ const VALUE: [u8; 256] = [7; 256];
 const RECOVERED: u64 = 1_000;
 const CLUSTER: ClusterId = ClusterId(1);
 
-/// Does a part so many times.
-pub type Run = Box<dyn FnOnce(u64)>;
+/// Does a part so many times; once.
+pub type Run = Box<dyn FnMut(u64)>;
 
 /// A part.
 #[derive(Clone, Copy)]

@@ -201,6 +201,29 @@ fn the_next_segment_is_filled_at_the_pace_of_the_log() {
     rig.reopen();
 }
 
+#[test]
+fn each_full_segment_is_uncached_by_the_next_step() {
+    let mut rig = Rig::new();
+    rig.options.segment_bytes = 64 << 10;
+    rig.reopen();
+    let uncached = |rig: &mut Rig| rig.wal().disk.counters().uncached;
+    let preparer = rig.wal().preparer();
+    preparer.prepare().unwrap();
+    assert_eq!(uncached(&mut rig), 0);
+    let segments = |rig: &mut Rig| {
+        let names = rig.wal().disk.list(Path::new(DIR)).unwrap();
+        names.iter().filter(|name| name.to_str().unwrap().starts_with("log-0")).count() as u64
+    };
+    let first = segments(&mut rig);
+    while segments(&mut rig) < first + 3 {
+        rig.append(1, &[1; 10_000]);
+        preparer.prepare().unwrap();
+        // The next one was made beforehand, so there is one segment more than those that are full.
+        assert_eq!(uncached(&mut rig), segments(&mut rig) - first, "of the full ones");
+    }
+    rig.reopen();
+}
+
 /// Nobody had time for it: the log takes what there is of it, a MiB at least.
 #[test]
 fn a_log_that_overtakes_its_next_segment_finishes_it() {
