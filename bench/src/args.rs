@@ -27,7 +27,7 @@ pub(crate) struct LoadArgs {
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct ShapeArgs {
     /// How long to measure, in seconds
-    #[arg(long, default_value_t = 10.0, value_parser = parse_seconds, value_name = "SECONDS")]
+    #[arg(long, default_value_t = 10.0, value_parser = parse_duration, value_name = "SECONDS")]
     pub(crate) duration: f64,
     /// How long to load before measuring, in seconds
     #[arg(long, default_value_t = 1.0, value_parser = parse_seconds, value_name = "SECONDS")]
@@ -149,6 +149,12 @@ pub(crate) fn parse_rate(text: &str) -> Result<f64, String> {
 pub(crate) fn parse_seconds(text: &str) -> Result<f64, String> {
     let seconds: f64 = text.parse().map_err(|_| format!("`{text}` is not a number of seconds"))?;
     (0.0..=86_400.0).contains(&seconds).then_some(seconds).ok_or_else(|| "it must be from 0 to 86400".to_owned())
+}
+
+/// How long to measure: in no time nothing is done.
+pub(crate) fn parse_duration(text: &str) -> Result<f64, String> {
+    let seconds = parse_seconds(text)?;
+    (seconds > 0.0).then_some(seconds).ok_or_else(|| "it must be more than 0".to_owned())
 }
 
 fn parse_part(text: &str) -> Result<f64, String> {

@@ -87,13 +87,15 @@ pub(crate) fn run(args: &Args, in_json: bool, timeout: Duration) -> io::Result<V
 }
 
 fn compare(args: &Args, timeout: Duration) -> io::Result<Vec<Compared>> {
-    scratch::claim(&args.dir)?;
     let mut peers = vec![Peer::Raftkv];
     for peer in &args.against {
         if !peers.contains(peer) {
             peers.push(*peer);
         }
     }
+    // Before anything is started: one that is not installed ends this.
+    peers.iter().try_for_each(|peer| peer.version().map(drop))?;
+    scratch::claim(&args.dir)?;
     let running: Vec<Running> = peers.iter().map(|peer| peer.start(&args.dir)).collect::<io::Result<_>>()?;
     let mut compared = Vec::new();
     for shape in &args.loads {

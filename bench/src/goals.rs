@@ -86,6 +86,8 @@ fn outcomes(compared: &[Compared]) -> Vec<Outcome> {
         let (_, _, theirs) = peers.iter().find(|(peer, ..)| *peer == goal.against)?;
         let figure = |run: &Run| match goal.of {
             Of::Throughput => run.per_second(),
+            // Nothing was done, which is no short time.
+            Of::P50 if run.measured.completed() == 0 => f64::NAN,
             Of::P50 => run.measured.percentile_us(50.0),
             Of::Cpu => run.server_cpu_us().unwrap_or(f64::NAN),
         };

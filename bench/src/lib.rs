@@ -94,6 +94,17 @@ enum Workload {
 }
 
 impl Workload {
+    /// Where a page is wanted.
+    fn page(&self) -> Option<&Path> {
+        match self {
+            Workload::Put(args) | Workload::Update(args) | Workload::Get(args) => args.report.as_deref(),
+            Workload::Mix(args) => args.report.as_deref(),
+            Workload::Compare(args) => args.report.as_deref(),
+            Workload::Sweep(args) => args.report.as_deref(),
+            _ => None,
+        }
+    }
+
     /// Whether its report says what the machine can do at best.
     fn stands_beside_limits(&self) -> bool {
         !matches!(
@@ -175,6 +186,9 @@ fn answered(report: &Report) -> io::Result<()> {
 pub fn run(args: BenchArgs, environment: &Environment) -> ExitCode {
     let Environment { endpoints, timeout, json, .. } = environment;
     let ended = |measured| environment.ended(measured);
+    if let Some(Err(error)) = args.workload.page().map(html::check_writable) {
+        return ended(Err(error));
+    }
     if args.workload.stands_beside_limits() {
         // Now, because a disk still writes what a load has left when that is over: a sync takes a hundred times as long then.
         limits::beside::beside(Path::new("."));

@@ -16,13 +16,15 @@ pub struct Measured {
     reads: Histogram<u64>,
     writes: Histogram<u64>,
     missing: u64,
+    /// Of those that succeeded: after the end of what was measured.
+    late: u64,
     /// What failed, by what was said.
     failed: BTreeMap<String, u64>,
 }
 
 impl Default for Measured {
     fn default() -> Self {
-        Self { reads: histogram(), writes: histogram(), missing: 0, failed: BTreeMap::new() }
+        Self { reads: histogram(), writes: histogram(), missing: 0, late: 0, failed: BTreeMap::new() }
     }
 }
 
@@ -37,9 +39,21 @@ impl Measured {
         self.missing += u64::from(missing);
     }
 
+    /// The last success came after the end: its latency counts, and it is none of what was done in that time.
+    pub fn was_late(&mut self) {
+        self.late += 1;
+    }
+
     /// One failure.
     pub fn failed(&mut self, why: String) {
-        *self.failed.entry(why).or_default() += 1;
+        self.failed_times(why, 1);
+    }
+
+    /// So many failures.
+    pub fn failed_times(&mut self, why: String, times: u64) {
+        if times > 0 {
+            *self.failed.entry(why).or_default() += times;
+        }
     }
 
     /// Adds another thread's.
@@ -47,6 +61,7 @@ impl Measured {
         self.reads.add(&other.reads).expect("histograms of the same shape add up");
         self.writes.add(&other.writes).expect("histograms of the same shape add up");
         self.missing += other.missing;
+        self.late += other.late;
         for (why, count) in &other.failed {
             *self.failed.entry(why.clone()).or_default() += count;
         }
@@ -55,6 +70,11 @@ impl Measured {
     /// How many succeeded.
     pub fn completed(&self) -> u64 {
         self.reads.len() + self.writes.len()
+    }
+
+    /// How many of them before the end.
+    pub fn completed_in_time(&self) -> u64 {
+        self.completed() - self.late
     }
 
     /// How many reads found nothing.

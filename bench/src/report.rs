@@ -40,7 +40,7 @@ pub struct Report {
 impl Run {
     /// Successes per second.
     pub fn per_second(&self) -> f64 {
-        self.measured.completed() as f64 / self.elapsed.as_secs_f64().max(1e-9)
+        self.measured.completed_in_time() as f64 / self.elapsed.as_secs_f64().max(1e-9)
     }
 
     fn per_operation(&self, amount: f64) -> f64 {

@@ -292,6 +292,9 @@ impl<'a, D: Dialect> Driver<'a, D> {
                 self.completed += 1;
                 let latency = Duration::from_nanos(self.now - waiting.due);
                 self.measured.succeeded(waiting.ask.kind, latency, answer == Answer::Missing);
+                if self.now >= self.end {
+                    self.measured.was_late();
+                }
             }
             Answer::Failed(why) | Answer::Elsewhere { why, .. } => self.measured.failed(why),
         }
@@ -394,14 +397,19 @@ impl<'a, D: Dialect> Driver<'a, D> {
         }
     }
 
-    /// What is under way at the end: in a closed loop what has waited for long, in an open one all that was due.
+    /// What is under way at the end: in a closed loop what has waited for long, in an open one all that was due, sent or not.
     fn give_up(&mut self) {
         let overdue = nanos(OVERDUE).max(self.measured.latencies().max());
         let latest = if self.share.rate.is_some() { self.end } else { self.end.saturating_sub(overdue) };
         let open = self.lines.iter().filter_map(|line| line.open.as_ref());
         let waiting = open.flat_map(|connection| connection.slots.iter());
         let overdue = waiting.filter(|waiting| waiting.due >= self.start.min(latest) && waiting.due < latest).count();
-        (0..overdue).for_each(|_| self.measured.failed("not answered before the end".to_owned()));
+        self.measured.failed_times("not answered before the end".to_owned(), overdue as u64);
+        if let Some(rate) = self.share.rate {
+            let left = (self.end as f64 - self.due.max(self.start as f64)).max(0.0);
+            let unsent = (left * rate / 1e9) as u64;
+            self.measured.failed_times("due and never sent: more than is taken".to_owned(), unsent);
+        }
     }
 }
 

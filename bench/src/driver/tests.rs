@@ -137,6 +137,34 @@ fn an_open_loop_charges_a_stall_to_everybody_who_was_due_meanwhile() {
 }
 
 #[test]
+fn all_that_was_due_is_told_of_whatever_a_server_takes() {
+    let silent = server(|mut stream| while matches!(stream.read(&mut [0; 64]), Ok(1..)) {});
+    let rate = 1_000_000.0;
+    let measured = run(&Share { rate: Some(rate), ..share(vec![silent]) });
+    let due = 300_000;
+    assert!((due * 99 / 100..=due).contains(&measured.failures()), "{:?}", measured.failures_by_name());
+    let unsent = measured.failures_by_name().iter().find(|(why, _)| why.contains("never sent"));
+    assert!(
+        unsent.is_some_and(|(_, times)| *times >= due * 99 / 100 - PENDING_MAX as u64),
+        "{:?}",
+        measured.failures_by_name()
+    );
+}
+
+#[test]
+fn what_is_answered_after_the_end_has_its_latency_and_is_no_throughput() {
+    let address = server(|stream| {
+        let _ = stream.peek(&mut [0]);
+        std::thread::sleep(Duration::from_millis(600));
+        echo(stream);
+    });
+    let measured = run(&Share { rate: Some(1000.0), ..share(vec![address]) });
+    assert!(measured.completed() >= 299 && measured.failures() == 0, "{measured:?}");
+    assert_eq!(measured.completed_in_time(), 0);
+    assert!(measured.percentile_us(1.0) > 200_000.0, "{}", measured.percentile_us(1.0));
+}
+
+#[test]
 fn what_a_closed_connection_had_under_way_has_failed_and_the_next_server_is_dialled() {
     let address = server(echo);
     let closes = server(|mut stream| drop(stream.read(&mut [0; 4])));

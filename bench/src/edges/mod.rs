@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
-use crate::args::{parse_seconds, Width};
+use crate::args::{parse_duration, parse_seconds, Width};
 use crate::dialect::Raftkv;
 use crate::load::{fill, leader_first, measure, raise_file_limit, resolve, Load, Target};
 use crate::process::resident;
@@ -45,7 +45,7 @@ pub(crate) struct Args {
     #[arg(long, value_delimiter = ',', default_value = "1x1024,64x256,64x512", value_name = "CxD,...")]
     pipelines: Vec<Width>,
     /// How long to measure each load, in seconds
-    #[arg(long, default_value_t = 10.0, value_parser = parse_seconds, value_name = "SECONDS")]
+    #[arg(long, default_value_t = 10.0, value_parser = parse_duration, value_name = "SECONDS")]
     duration: f64,
     /// How long to load before measuring, in seconds
     #[arg(long, default_value_t = 2.0, value_parser = parse_seconds, value_name = "SECONDS")]

@@ -112,8 +112,22 @@ impl Page {
              <body><main>\n{}</main></body></html>\n",
             self.body
         );
-        std::fs::write(path, page)
+        std::fs::write(path, page).map_err(|error| not_written(path, &error))
     }
+}
+
+/// Fails if no page can be written there, before anything is measured for it.
+pub(crate) fn check_writable(path: &Path) -> io::Result<()> {
+    let existed = path.exists();
+    std::fs::OpenOptions::new().append(true).create(true).open(path).map_err(|error| not_written(path, &error))?;
+    if existed {
+        return Ok(());
+    }
+    std::fs::remove_file(path)
+}
+
+fn not_written(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{} cannot be written: {error}", path.display()))
 }
 
 fn percentile_points(run: &Run) -> Vec<(f64, f64)> {

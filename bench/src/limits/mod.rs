@@ -29,7 +29,7 @@ pub(crate) struct Args {
     #[arg(long, default_value = ".", value_name = "DIR")]
     dir: PathBuf,
     /// Seconds of each measurement
-    #[arg(long, default_value_t = 2.0, value_parser = crate::args::parse_seconds, value_name = "SECONDS")]
+    #[arg(long, default_value_t = 2.0, value_parser = crate::args::parse_duration, value_name = "SECONDS")]
     duration: f64,
     /// How often each load of the skeleton is measured
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100), value_name = "N")]
