@@ -67,10 +67,10 @@ fn verdict(config: &Config) -> String {
         config.data.display()
     );
     let holders = memory(config);
-    let mib = |bytes: u64| bytes.div_ceil(1 << 20);
-    let lines = holders.iter().map(|Holder { what, bytes }| format!("\n  {:>6} MiB  {what}", mib(*bytes)));
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    let lines = holders.iter().map(|Holder { what, bytes }| format!("\n  {:>8.1} MiB  {what}", mib(*bytes)));
     let sum = mib(holders.iter().map(|holder| holder.bytes).sum());
-    let memory = format!("\nmemory beside the state, if clients do their worst: {sum} MiB");
+    let memory = format!("\nmemory beside the state, if clients do their worst: {sum:.1} MiB");
     warnings.chain([verdict, memory]).chain(lines).collect()
 }
 

@@ -53,12 +53,12 @@ pub fn holders(shape: &Shape) -> Vec<Holder> {
         line_of("old versions that views of clients show", bytes(VIEWS_MAX * VIEW_BYTES_MAX)),
         line_of("old versions that views of snapshots show", bytes(SNAPSHOT_VIEWS_MAX * SNAPSHOT_VIEW_BYTES_MAX)),
         line_of("copies of sessions, while a snapshot is taken", SESSIONS_MAX as u64 * SESSION_BYTES_MAX),
-        line_of("read buffers of clients", shape.pool_bytes),
+        line_of("read buffers of clients (pool-bytes)", shape.pool_bytes),
         line_of("replies that clients have not taken", io_threads * (bytes(IO_UNSENT_BYTES_MAX) + largest_write)),
         line_of("empty reply buffers", io_threads * bytes(CLIENT_CONNECTIONS_MAX * CLIENT_OUT_BYTES_KEPT)),
         // A key keeps the block that it lies in.
         line_of(
-            "keys of reads in progress",
+            "keys of reads in progress (credits)",
             io_threads * u64::from(shape.credits) * bytes(ARENA_BYTES.max(2 * KEY_BYTES_MAX)),
         ),
         line_of("blocks for small commands", (io_threads + 1) * bytes(ARENA_BLOCKS_MAX * ARENA_BYTES)),
