@@ -154,6 +154,16 @@ fn log_for_ever() {
     }
 }
 
+/// Killed when it is dropped, whatever becomes of the test: it would log for ever.
+struct Killed(std::process::Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        self.0.kill().expect("it runs");
+        self.0.wait().expect("it ends");
+    }
+}
+
 /// The file of the log is a pipe first: when it is full, the write that waits has given away a part of its lines, up to the
 /// middle of one. The kill ends it there, and what the pipe holds is what a file would hold.
 fn a_line_that_a_kill_cut_is_not_continued() {
@@ -164,7 +174,7 @@ fn a_line_that_a_kill_cut_is_not_continued() {
     assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0, "a pipe with a name");
     // Both ends, so that neither side waits for the other to open it.
     let mut pipe = std::fs::OpenOptions::new().read(true).write(true).open(&path).expect("it opens");
-    let mut child = again("fixed-lines").env("LOGGING_FILE", &path).spawn().expect("it starts");
+    let child = Killed(again("fixed-lines").env("LOGGING_FILE", &path).spawn().expect("it starts"));
     let full = wait_for(Duration::from_secs(30), "the pipe is full", || {
         let (held, room) = (bytes_in(&pipe), capacity(&pipe));
         if held < room && !is_writable(&pipe) {
@@ -173,8 +183,7 @@ fn a_line_that_a_kill_cut_is_not_continued() {
         }
         (held == room).then_some(held)
     });
-    child.kill().expect("it runs");
-    child.wait().expect("it ends");
+    drop(child);
     let mut cut = vec![0; full];
     pipe.read_exact(&mut cut).expect("as much as it holds");
     let end = |from: usize| from + 1 + cut[from..].iter().position(|byte| *byte == b'\n').expect("whole lines");
