@@ -1,4 +1,4 @@
-//! What a node may hold in memory beside its state: a line for each holder. Derived from the bounds in this file, not measured.
+//! What a node may hold in memory beside its state: a line for each holder. Derived from the bounds in `limits`, not measured.
 
 use super::*;
 

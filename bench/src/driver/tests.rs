@@ -154,14 +154,15 @@ fn all_that_was_due_is_told_of_whatever_a_server_takes() {
 #[test]
 fn what_is_answered_after_the_end_has_its_latency_and_is_no_throughput() {
     let address = server(|stream| {
+        // Longer than what is measured, which began before; the driver waits a second more.
         let _ = stream.peek(&mut [0]);
-        std::thread::sleep(Duration::from_millis(600));
+        std::thread::sleep(Duration::from_millis(350));
         echo(stream);
     });
     let measured = run(&Share { rate: Some(1000.0), ..share(vec![address]) });
     assert!(measured.completed() >= 299 && measured.failures() == 0, "{measured:?}");
     assert_eq!(measured.completed_in_time(), 0);
-    assert!(measured.percentile_us(1.0) > 200_000.0, "{}", measured.percentile_us(1.0));
+    assert!(measured.percentile_us(1.0) > 50_000.0, "{}", measured.percentile_us(1.0));
 }
 
 #[test]

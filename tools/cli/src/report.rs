@@ -79,12 +79,19 @@ impl Report {
         }
     }
 
-    /// A measurement has no figures. It may have written keys of its own, but nothing that anybody waits for.
+    /// A measurement has no figures. It may have written keys of its own, but nothing that anybody waits for; and nothing at all where
+    /// it lacks a program, or a file is in the way: that is found before anything is loaded.
     pub(crate) fn not_measured(wanted: &str, error: &std::io::Error) -> Self {
+        use std::io::ErrorKind::{AlreadyExists, NotFound, PermissionDenied};
         let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
         let report = match inner {
             Some(inner) => Self::of(inner, "bench"),
             None if error.kind() == std::io::ErrorKind::InvalidInput => return Self::usage(error.to_string()),
+            None if matches!(error.kind(), NotFound | PermissionDenied | AlreadyExists) => Self {
+                name: "NOT_MEASURED".to_owned(),
+                hint: "mend what is named, and run it again".to_owned(),
+                ..Self::local(error.to_string(), Effect::None)
+            },
             None => Self {
                 name: "NOT_MEASURED".to_owned(),
                 hint:
@@ -308,6 +315,9 @@ mod tests {
         assert!(report.what.starts_with("the load could not be started: no node could be reached"), "{}", report.what);
         let report = Report::not_measured("it could not be measured", &std::io::Error::other("no request was done"));
         assert_eq!((report.name.as_str(), report.exit, report.effect), ("NOT_MEASURED", 1, Effect::Unknown));
+        let missing = std::io::Error::new(std::io::ErrorKind::NotFound, "perf is not installed");
+        let report = Report::not_measured("there is no flamegraph", &missing);
+        assert_eq!((report.name.as_str(), report.exit, report.effect), ("NOT_MEASURED", 1, Effect::None));
     }
 
     #[test]
