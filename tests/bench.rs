@@ -114,6 +114,7 @@ fn a_comparison_takes_turns_and_writes_a_page() {
     let (put, get) = (&report["loads"][0], &report["loads"][1]);
     assert_eq!(put["peers"].as_array().map(Vec::len), Some(2), "{put}");
     assert_eq!(get["peers"].as_array().map(Vec::len), Some(1), "the skeleton has no store: {get}");
+    assert_eq!(get["left_out"], serde_json::json!(["skeleton"]), "and that is said: {get}");
     assert!(put["ratios"][0]["per_second"]["median"].as_f64() > Some(0.0), "{put}");
     assert_eq!(report["goals"], serde_json::json!([]), "no goal speaks of these loads");
     for peer in put["peers"].as_array().into_iter().flatten().chain(get["peers"].as_array().into_iter().flatten()) {
@@ -258,4 +259,16 @@ fn a_peer_that_is_not_installed_is_named_with_its_package() {
         !output.status.success() && words.contains("etcd is not installed") && words.contains("etcd-server"),
         "{words}"
     );
+}
+
+#[test]
+fn a_flamegraph_of_nobody_says_that_nobody_is_there() {
+    let output = Command::new(raftkv())
+        .args(["--endpoints", "127.0.0.1:1", "--timeout", "1s", "flamegraph", "--seconds", "1"])
+        .stdin(Stdio::null())
+        .output()
+        .expect("it runs");
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(5), "{words}");
+    assert!(words.contains("UNREACHABLE") && words.contains("effect: not applied"), "{words}");
 }

@@ -69,6 +69,13 @@ fn a_write_tells_of_its_stages_and_of_every_member() {
     });
     let refused = cluster.cli(&["explain", "put", "new", "v"]);
     assert_eq!(refused.status.code(), Some(4), "as put itself");
+
+    let leader = explain(&cluster, &["update", "new", "x"])["receipt"]["node"].as_u64().expect("a node");
+    let other = cluster.ports.client((leader as usize + 1) % 3);
+    let redirected = cluster.cli_at(&other, &["explain", "update", "new", "y", "--no-redirect"]);
+    let words = String::from_utf8_lossy(&redirected.stderr);
+    assert_eq!(redirected.status.code(), Some(5), "{words}");
+    assert!(words.contains("302"), "as update itself: {words}");
 }
 
 #[test]

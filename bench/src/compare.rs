@@ -73,6 +73,8 @@ impl FromStr for Shape {
 pub(crate) struct Compared {
     pub(crate) load: Load,
     pub(crate) peers: Vec<(Peer, String, Report)>,
+    /// Those that cannot be asked for what the load asks for.
+    pub(crate) left_out: Vec<Peer>,
 }
 
 /// Starts all, measures, prints, stops all.
@@ -110,7 +112,7 @@ fn compare(args: &Args, timeout: Duration) -> io::Result<Vec<Compared>> {
 
 /// All peers that can be asked, one after the other, again and again; every other time the other way round.
 fn take_turns(load: Load, running: &[Running], etcd: Option<Width>, timeout: Duration) -> io::Result<Compared> {
-    let able: Vec<&Running> = running.iter().filter(|running| running.peer.takes(&load)).collect();
+    let (able, unable): (Vec<&Running>, Vec<&Running>) = running.iter().partition(|running| running.peer.takes(&load));
     if load.mix.needs_keys() {
         for running in &able {
             running.fill(&load, timeout)?;
@@ -129,7 +131,8 @@ fn take_turns(load: Load, running: &[Running], etcd: Option<Width>, timeout: Dur
         let report = Report { load: load_of(running.peer, &load, etcd), runs };
         (running.peer, running.version.clone(), report)
     };
-    Ok(Compared { peers: able.iter().zip(runs).map(report).collect(), load })
+    let left_out = unable.iter().map(|running| running.peer).collect();
+    Ok(Compared { peers: able.iter().zip(runs).map(report).collect(), left_out, load })
 }
 
 /// What this peer is loaded with.
@@ -149,7 +152,7 @@ pub(crate) fn ratio(ours: &Report, theirs: &Report, figure: impl Fn(&Run) -> f64
 
 fn as_text(compared: &[Compared]) -> String {
     let mut text = String::new();
-    for Compared { load, peers } in compared {
+    for Compared { load, peers, left_out } in compared {
         text += &format!("{load}\n");
         text += &format!(
             "  {:<9} {:>26} {:>24} {:>12} {:>20} {:>8} {:>10} {:>10}\n",
@@ -168,6 +171,9 @@ fn as_text(compared: &[Compared]) -> String {
                 report.figure_if_known(Run::flushes).map_or(0.0, |figure| figure.median),
                 report.failures(),
             );
+        }
+        for peer in left_out {
+            text += &format!("  {:<9} {:>26}: it does not take all that is asked for\n", peer.name(), "left out");
         }
         let Some(((_, _, ours), others)) = peers.split_first() else { continue };
         for (peer, _, theirs) in others {
@@ -194,7 +200,7 @@ fn as_text(compared: &[Compared]) -> String {
 
 fn as_json(compared: &[Compared]) -> Value {
     let figure = |figure: Figure| json!({ "median": figure.median, "min": figure.min, "max": figure.max });
-    let loads = compared.iter().map(|Compared { load, peers }| {
+    let loads = compared.iter().map(|Compared { load, peers, left_out }| {
         let reports = peers.iter().map(|(peer, version, report)| {
             let mut object = report.as_json();
             object["peer"] = peer.name().into();
@@ -213,7 +219,10 @@ fn as_json(compared: &[Compared]) -> Value {
             });
             ratios.collect::<Vec<_>>()
         });
-        json!({ "load": load.to_string(), "peers": reports.collect::<Vec<_>>(), "ratios": ratios })
+        let left_out: Vec<&str> = left_out.iter().map(|peer| peer.name()).collect();
+        json!({
+            "load": load.to_string(), "peers": reports.collect::<Vec<_>>(), "left_out": left_out, "ratios": ratios,
+        })
     });
     let failed: u64 =
         compared.iter().flat_map(|compared| &compared.peers).map(|(_, _, report)| report.failures()).sum();

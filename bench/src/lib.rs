@@ -44,6 +44,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Subcommand;
+use protocol::reply::Effect;
 
 pub use load::{run as run_load, Load};
 pub use measured::Measured;
@@ -147,16 +148,16 @@ pub struct Environment {
     pub timeout: Duration,
     /// One JSON object instead of a table.
     pub json: bool,
-    /// Shows why there is nothing to report, in the command line's form, and gives the exit code: what was wanted, and the error,
-    /// which may have a [`client::Error`] inside.
-    pub fail: fn(&str, &io::Error, bool) -> ExitCode,
+    /// Shows why there is nothing to report, in the command line's form, and gives the exit code: what was wanted, the error,
+    /// which may have a [`client::Error`] inside, and what may be there of it where the error does not tell.
+    pub fail: fn(&str, &io::Error, Effect, bool) -> ExitCode,
 }
 
 impl Environment {
     fn ended(&self, measured: io::Result<()>) -> ExitCode {
         match measured {
             Ok(()) => ExitCode::SUCCESS,
-            Err(error) => (self.fail)("it could not be measured", &error, self.json),
+            Err(error) => (self.fail)("it could not be measured", &error, Effect::Unknown, self.json),
         }
     }
 }
@@ -227,6 +228,6 @@ fn run_load_of<A: clap::Args>(args: &Reported<A>, load: Load, environment: &Envi
             let shown = answered(&report).and_then(|()| print(&text()));
             environment.ended(shown.and_then(|()| args.write("raftkv under load", |page| page.report(&report))))
         }
-        Err(error) => (environment.fail)("the load could not be started", &error, environment.json),
+        Err(error) => (environment.fail)("the load could not be started", &error, Effect::Unknown, environment.json),
     }
 }

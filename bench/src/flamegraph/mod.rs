@@ -8,8 +8,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Output, Stdio};
 
-use client::{Client, Settings};
-use protocol::reply::Role;
+use client::{Client, NodeReport, Settings};
+use protocol::reply::{Effect, Role};
 use protocol::NodeId;
 
 use crate::load::resolve;
@@ -49,7 +49,8 @@ pub fn run(args: &FlamegraphArgs, environment: &Environment) -> ExitCode {
             }
             ExitCode::SUCCESS
         }
-        Err(error) => (environment.fail)("there is no flamegraph", &error, environment.json),
+        // It only looks: whatever ended it, nothing was written.
+        Err(error) => (environment.fail)("there is no flamegraph", &error, Effect::None, environment.json),
     }
 }
 
@@ -72,6 +73,9 @@ fn process(wanted: Option<u32>, environment: &Environment) -> io::Result<(NodeId
     let Environment { endpoints, timeout, .. } = environment;
     let mut client = Client::new(Settings { timeout: *timeout, ..Settings::new(endpoints.clone()) })?;
     let reports = client.status_all();
+    if let Some(error) = nobody_answers(&reports) {
+        return Err(io::Error::other(error));
+    }
     let known: Vec<_> = reports.iter().filter_map(|node| Some((&node.address, node.status.as_ref().ok()?))).collect();
     let is_it = |id: NodeId, role: Role| wanted.map_or(role == Role::Leader, |wanted| id.0 == wanted);
     let mut those = known.iter().filter(|(_, status)| is_it(status.id, status.role));
@@ -85,6 +89,12 @@ fn process(wanted: Option<u32>, environment: &Environment) -> io::Result<(NodeId
             "no process of this machine that we may look into listens at {address}; run it there, as the same user"
         ))),
     }
+}
+
+/// Why the first cannot be asked, if no other can either.
+fn nobody_answers(reports: &[NodeReport]) -> Option<client::Error> {
+    let first = reports.first()?.status.as_ref().err()?;
+    reports.iter().all(|report| report.status.is_err()).then(|| first.clone())
 }
 
 /// Records, and gives what `perf script` says of it.

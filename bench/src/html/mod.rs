@@ -86,7 +86,7 @@ impl Page {
         }
         let _ = writeln!(self.body, "<p>{}</p>", escaped(&versions.join(" · ")));
         self.body += &all_bars(compared);
-        for Compared { load, peers } in compared {
+        for Compared { load, peers, left_out } in compared {
             let _ = writeln!(self.body, "<section><h2>{}</h2>", escaped(&load.to_string()));
             let line = |(peer, _, report): &(crate::peers::Peer, String, Report)| {
                 let latencies = report.merged().latencies();
@@ -95,6 +95,9 @@ impl Page {
             };
             self.body += &percentile_plot("Latency by percentile, all runs", peers.iter().map(line).collect());
             self.body += &comparison_table(peers);
+            for peer in left_out {
+                let _ = writeln!(self.body, "<p>{}: left out, it does not take all that is asked for</p>", peer.name());
+            }
             if let Some((peer, _, report)) = peers.iter().find(|(_, _, report)| !report.stages().each().is_empty()) {
                 self.body += &stages::svg(&format!("{}: {STAGES_TITLE}", peer.name()), &report.stages().each());
             }

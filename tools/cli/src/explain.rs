@@ -14,7 +14,7 @@ use crate::report::Report;
 use crate::{exit, json, output, snapshot, table, text};
 
 /// Writes ask the leader and reads the first node that answers, so that no redirect is in the figures; connections are open
-/// by then. Without a session, so that opening one is not in them either.
+/// by then. With --no-redirect they ask who was named. Without a session, so that opening one is not in them either.
 pub(crate) fn run(client: &mut Client, globals: &Globals, verb: &ExplainVerb) -> Result<ExitCode, Report> {
     let (key, value) = text::parse_both(verb.key(), verb.value().unwrap_or_default()).map_err(Report::usage)?;
     let (request, did) = match verb {
@@ -26,6 +26,7 @@ pub(crate) fn run(client: &mut Client, globals: &Globals, verb: &ExplainVerb) ->
     let reports = client.status_all();
     let address = match request {
         Request::Get { .. } => None,
+        _ if globals.no_redirect => None,
         _ => snapshot::leader(&reports),
     };
     let start = Instant::now();

@@ -48,9 +48,10 @@ pub fn usage_as_json(what: &str) -> ExitCode {
     Report::usage(what).show(Output::Json)
 }
 
-/// Says why `bench` or `flamegraph` has nothing to report, and gives the exit code.
-pub fn not_measured(what: &str, error: &std::io::Error, as_json: bool) -> ExitCode {
-    Report::not_measured(what, error).show(if as_json { Output::Json } else { Output::Text })
+/// Says why `bench` or `flamegraph` has nothing to report, and gives the exit code. `effect`: what is there of it if the error does
+/// not tell.
+pub fn not_measured(what: &str, error: &std::io::Error, effect: protocol::reply::Effect, as_json: bool) -> ExitCode {
+    Report::not_measured(what, error, effect).show(if as_json { Output::Json } else { Output::Text })
 }
 
 /// Prints a result that is there already; a reader that has gone away is no error.

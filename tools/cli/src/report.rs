@@ -79,9 +79,9 @@ impl Report {
         }
     }
 
-    /// A measurement has no figures. It may have written keys of its own, but nothing that anybody waits for; and nothing at all where
-    /// it lacks a program, or a file is in the way: that is found before anything is loaded.
-    pub(crate) fn not_measured(wanted: &str, error: &std::io::Error) -> Self {
+    /// A measurement has no figures. One that loads may have written keys of its own, but nothing that anybody waits for; and nothing
+    /// at all where it lacks a program, or a file is in the way: that is found before anything is loaded.
+    pub(crate) fn not_measured(wanted: &str, error: &std::io::Error, effect: Effect) -> Self {
         use std::io::ErrorKind::{AlreadyExists, NotFound, PermissionDenied};
         let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
         let report = match inner {
@@ -97,7 +97,7 @@ impl Report {
                 hint:
                     "`raftkv status` shows how the cluster is; a bench of servers of its own needs room on this machine"
                         .to_owned(),
-                ..Self::local(error.to_string(), Effect::Unknown)
+                ..Self::local(error.to_string(), effect)
             },
         };
         Self { what: format!("{wanted}: {}", report.what), ..report }
@@ -310,13 +310,18 @@ mod tests {
     #[test]
     fn a_measurement_that_failed_says_why_as_any_command_does() {
         let unreachable = error(Status::NotExecuted, Reason::None, Effect::None, Cause::Unreachable);
-        let report = Report::not_measured("the load could not be started", &std::io::Error::other(unreachable));
+        let report =
+            Report::not_measured("the load could not be started", &std::io::Error::other(unreachable), Effect::Unknown);
         assert_eq!((report.name.as_str(), report.exit), ("UNREACHABLE", 5));
         assert!(report.what.starts_with("the load could not be started: no node could be reached"), "{}", report.what);
-        let report = Report::not_measured("it could not be measured", &std::io::Error::other("no request was done"));
+        let report = Report::not_measured(
+            "it could not be measured",
+            &std::io::Error::other("no request was done"),
+            Effect::Unknown,
+        );
         assert_eq!((report.name.as_str(), report.exit, report.effect), ("NOT_MEASURED", 1, Effect::Unknown));
         let missing = std::io::Error::new(std::io::ErrorKind::NotFound, "perf is not installed");
-        let report = Report::not_measured("there is no flamegraph", &missing);
+        let report = Report::not_measured("there is no flamegraph", &missing, Effect::None);
         assert_eq!((report.name.as_str(), report.exit, report.effect), ("NOT_MEASURED", 1, Effect::None));
     }
 
