@@ -75,6 +75,7 @@ pub fn holders(shape: &Shape) -> Vec<Holder> {
             "snapshots on their way",
             (SNAPSHOTS_SERVED_MAX as u64 + peers) * snapshot_peer + SNAPSHOT_FETCH_BYTES_MAX + GROWN * snapshot_block,
         ),
+        line_of("what is touched ahead for a state that grows", bytes(AHEAD_BYTES_MAX)),
         line_of("lines of the text log", LOG_LINES_QUEUED_MAX as u64 * (bytes(LOG_SHORT_LINE_BYTES) + line)),
     ];
     holders.retain(|holder| holder.bytes > 0);

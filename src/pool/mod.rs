@@ -14,9 +14,13 @@
 //! A [`BufMut`] has one owner and is written; [`BufMut::freeze`] makes it a [`Buf`], which is shared, sliced and read,
 //! and goes back when its last clone is dropped, on whatever thread that is.
 //!
+//! A growing heap takes spans that a thread of the server has touched before ([`keep_spans_ahead`]).
+//!
 //! The feature `global-memory` makes a build for comparisons, never shipped: every block of all levels is then one of the
 //! global allocator (`tools/long pool`).
 
+#[cfg(not(feature = "global-memory"))]
+mod ahead;
 mod buf;
 mod buffers;
 #[cfg(not(feature = "global-memory"))]
@@ -32,6 +36,8 @@ mod sync;
 #[cfg(not(feature = "global-memory"))]
 mod system;
 
+#[cfg(not(feature = "global-memory"))]
+pub use ahead::{keep_spans_ahead, spans_ahead, SpansAhead};
 pub use buf::{Buf, BufMut};
 pub use buffers::{Buffers, Pool};
 #[cfg(not(feature = "global-memory"))]

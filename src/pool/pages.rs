@@ -8,7 +8,8 @@
 //! A block is found back by its address: the span by rounding down, the slab by its page. A slab without blocks in use
 //! gives its pages back to the span at once. A span without slabs goes back to the system, but for one per eight that are
 //! in use, at least one, so that a use that goes up and down does not map and unmap. Huge pages are advised from
-//! the second span on: who needs less than one span should not be given 2 MiB.
+//! the second span on: who needs less than one span should not be given 2 MiB. From the fifth on they are touched already, if
+//! the supply of the process (`ahead`) has one ready.
 //!
 //! Larger blocks are mappings of their own; some that came back lie ready.
 //!
@@ -17,6 +18,7 @@
 
 use std::ptr::{self, NonNull};
 
+use super::ahead::{ASKING_SPANS_MIN, SUPPLY};
 use super::class::{class_bytes, class_for, CLASSES, CLASS_BYTES_MAX};
 use super::depot::Magazine;
 use super::system::{self, SYSTEM_PAGE_BYTES};
@@ -365,13 +367,20 @@ impl Pages {
 
     fn map_span(&mut self) -> Option<NonNull<Span>> {
         self.make_room(SPAN_BYTES);
-        let memory = system::map(SPAN_BYTES, SPAN_BYTES)?;
-        if self.spans > 0 {
-            system::advise_huge(memory, SPAN_BYTES);
-        }
+        let ahead = if self.spans >= ASKING_SPANS_MIN { SUPPLY.take() } else { None };
+        let memory = match ahead {
+            Some(touched) => touched,
+            None => {
+                let memory = system::map(SPAN_BYTES, SPAN_BYTES)?;
+                if self.spans > 0 {
+                    system::advise_huge(memory, SPAN_BYTES);
+                }
+                memory
+            }
+        };
         self.spans += 1;
         let span = memory.cast::<Span>();
-        // SAFETY: just mapped, aligned, longer than the description, and zeroed: which is a description without pages.
+        // SAFETY: mapped, nobody else's, aligned, longer than the description, and zeroed: which is a description without pages.
         unsafe {
             let free = &mut (*span.as_ptr()).free;
             *free = [u64::MAX; PAGES / 64];

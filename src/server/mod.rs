@@ -469,6 +469,8 @@ impl Wiring {
         // Nobody waits for the end of these: what they leave unfinished is begun anew at the next start.
         running("bulk".to_owned(), bulk_worker.stop.clone(), move || bulk_worker.run())?;
         running("names".to_owned(), names.stop.clone(), move || names.run())?;
+        #[cfg(not(feature = "global-memory"))]
+        std::thread::Builder::new().name("memory".to_owned()).spawn(|| crate::pool::keep_spans_ahead())?;
         let Config { id, listen_client, listen_peer, .. } = *self.config;
         info!("node {id} listens for clients on {listen_client}, for peers on {listen_peer}");
         let loaded = Config::clone(&self.config);

@@ -7,6 +7,8 @@ use protocol::reply::Role;
 use super::pages::{behind, Pages};
 use crate::logging;
 use crate::metrics::{Counter, Measure, Metrics, Unit};
+#[cfg(not(feature = "global-memory"))]
+use crate::pool::SpansAhead;
 use crate::time::Time;
 
 /// What [`logging::counters`] are, in their order.
@@ -104,6 +106,12 @@ fn resources(page: &mut Page, pages: &Pages) {
     page.gauge("pool_allocated_bytes", "Bytes of read buffers that exist, in use or kept.", pages.pool.allocated());
     page.gauge("pool_mapped_bytes", "Bytes that the system has given for read buffers.", pages.pool.mapped());
     page.gauge("pool_limit_bytes", "Bytes of read buffers that may exist.", pages.pool.budget());
+    #[cfg(not(feature = "global-memory"))]
+    {
+        let SpansAhead { ready, late } = crate::pool::spans_ahead();
+        page.counter("spans_ready", "Spans of memory that were touched before the state grew into them.", ready);
+        page.counter("spans_late", "Spans of memory that the state grew into before they were touched.", late);
+    }
     let metrics = &pages.source.metrics;
     let written = metrics.total(Counter::BytesWritten) as f64 / metrics.total(Counter::BytesAppended).max(1) as f64;
     page.gauge(
