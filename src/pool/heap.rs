@@ -63,7 +63,7 @@ struct Bin {
 impl Heap {
     /// A heap that gives at most `limit` bytes.
     pub fn new(limit: usize) -> Self {
-        Self { shared: Arc::new(Shared { depot: Depot::new(), pages: Mutex::new(Pages::new(limit)) }) }
+        Self { shared: Arc::new(Shared { depot: Depot::new(), pages: Mutex::new(Pages::growing(limit)) }) }
     }
 
     /// A cache over it, for one more thread.

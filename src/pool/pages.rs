@@ -8,8 +8,8 @@
 //! A block is found back by its address: the span by rounding down, the slab by its page. A slab without blocks in use
 //! gives its pages back to the span at once. A span without slabs goes back to the system, but for one per eight that are
 //! in use, at least one, so that a use that goes up and down does not map and unmap. Huge pages are advised from
-//! the second span on: who needs less than one span should not be given 2 MiB. From the fifth on they are touched already, if
-//! the supply of the process (`ahead`) has one ready.
+//! the second span on: who needs less than one span should not be given 2 MiB. What a
+//! list takes from its fifth on is touched already, if the supply of the process (`ahead`) has one ready.
 //!
 //! Larger blocks are mappings of their own; some that came back lie ready.
 //!
@@ -103,6 +103,8 @@ pub(super) struct Pages {
     given: usize,
     /// Most bytes that may be given.
     limit: usize,
+    /// It takes spans that were touched ahead.
+    grows: bool,
 }
 
 // SAFETY: it owns what it points to, and none of that is bound to a thread.
@@ -120,7 +122,15 @@ impl Pages {
             large_bytes: 0,
             given: 0,
             limit,
+            grows: false,
         }
+    }
+
+    /// For what grows as long as it is used, and whose user nobody should wait for: it takes spans that were touched ahead.
+    pub(super) fn growing(limit: usize) -> Self {
+        let mut pages = Self::new(limit);
+        pages.grows = true;
+        pages
     }
 
     /// Bytes that the system has given.
@@ -367,7 +377,8 @@ impl Pages {
 
     fn map_span(&mut self) -> Option<NonNull<Span>> {
         self.make_room(SPAN_BYTES);
-        let ahead = if self.spans >= ASKING_SPANS_MIN { SUPPLY.take() } else { None };
+        let asks = self.grows && self.spans >= ASKING_SPANS_MIN;
+        let ahead = if asks { SUPPLY.take() } else { None };
         let memory = match ahead {
             Some(touched) => touched,
             None => {

@@ -6,13 +6,14 @@
 //! wal              wal_loop      the log's files                   the only one that syncs
 //! bulk             bulk_worker   old entries, new segments         whatever waits for the disk
 //! names            names         look-ups of names                 whatever waits for a name server
+//! memory           (pool)        what the state grows into next    whatever waits for the system's memory
 //! log              (logging)     the text log
 //! admin            admin         /metrics, /status and the like    reads what the others publish
 //! main             this file     waits for a signal
 //! ```
 //!
 //! Between two threads there is a link in each direction ([`crate::mailbox`]); nothing else is shared but published
-//! numbers, the skip list's readers and the metrics. The data directory belongs to [`crate::wal`], which says what is in it.
+//! numbers, the skip list's readers, the metrics and the process's memory. The data directory belongs to [`crate::wal`], which says what is in it.
 #![allow(
     clippy::disallowed_types,
     clippy::disallowed_methods,
@@ -173,6 +174,7 @@ fn start(config: Config, status_as_json: fn(&NodeStatus) -> String) -> Result<Se
     if cfg!(feature = "global-memory") {
         warn!("built for comparisons: buffers and state are in the global allocator's memory, not in the pool's");
     }
+    touch_memory_ahead();
     let boot::Opened { wal, recovered, snapshots, store, snapshot } = boot::open(&config)?;
     let client_listener = listen("clients", config.listen_client)?;
     let peer_listener = listen("peers", config.listen_peer)?;
@@ -208,6 +210,18 @@ fn start(config: Config, status_as_json: fn(&NodeStatus) -> String) -> Result<Se
     };
     wiring.spawn(parts).map_err(cannot_start)
 }
+
+/// The first thread: a snapshot that is loaded is a state that grows. Nobody waits for its end, and a node can do without it.
+#[cfg(not(feature = "global-memory"))]
+fn touch_memory_ahead() {
+    let thread = std::thread::Builder::new().name("memory".to_owned()).spawn(|| crate::pool::keep_spans_ahead());
+    if let Err(error) = thread {
+        warn!("memory is touched when it is needed, there is no thread to do it before: {error}");
+    }
+}
+
+#[cfg(feature = "global-memory")]
+fn touch_memory_ahead() {}
 
 /// How many clients may be connected: they must not take the files that the log and the peers need.
 fn clients_max(files: usize, io_threads: u16) -> usize {
@@ -469,8 +483,6 @@ impl Wiring {
         // Nobody waits for the end of these: what they leave unfinished is begun anew at the next start.
         running("bulk".to_owned(), bulk_worker.stop.clone(), move || bulk_worker.run())?;
         running("names".to_owned(), names.stop.clone(), move || names.run())?;
-        #[cfg(not(feature = "global-memory"))]
-        std::thread::Builder::new().name("memory".to_owned()).spawn(|| crate::pool::keep_spans_ahead())?;
         let Config { id, listen_client, listen_peer, .. } = *self.config;
         info!("node {id} listens for clients on {listen_client}, for peers on {listen_peer}");
         let loaded = Config::clone(&self.config);

@@ -49,7 +49,7 @@ pub fn run(args: &FlamegraphArgs, environment: &Environment) -> ExitCode {
             }
             ExitCode::SUCCESS
         }
-        // It only looks: whatever ended it, nothing was written.
+        // It only looks: whatever ended it, the cluster is as it was.
         Err(error) => (environment.fail)("there is no flamegraph", &error, Effect::None, environment.json),
     }
 }

@@ -92,6 +92,11 @@ impl Report {
                 hint: "mend what is named, and run it again".to_owned(),
                 ..Self::local(error.to_string(), Effect::None)
             },
+            None if effect == Effect::None => Self {
+                name: "NOT_MEASURED".to_owned(),
+                hint: "`raftkv status` shows how the cluster is".to_owned(),
+                ..Self::local(error.to_string(), effect)
+            },
             None => Self {
                 name: "NOT_MEASURED".to_owned(),
                 hint:
