@@ -92,18 +92,16 @@ impl Report {
                 hint: "mend what is named, and run it again".to_owned(),
                 ..Self::local(error.to_string(), Effect::None)
             },
-            None if effect == Effect::None => Self {
-                name: "NOT_MEASURED".to_owned(),
-                hint: "`raftkv status` shows how the cluster is".to_owned(),
-                ..Self::local(error.to_string(), effect)
-            },
-            None => Self {
-                name: "NOT_MEASURED".to_owned(),
-                hint:
-                    "`raftkv status` shows how the cluster is; a bench of servers of its own needs room on this machine"
-                        .to_owned(),
-                ..Self::local(error.to_string(), effect)
-            },
+            None => {
+                let hint = match effect {
+                    Effect::None => "`raftkv status` shows how the cluster is",
+                    Effect::Applied | Effect::Unknown => {
+                        "`raftkv status` shows how the cluster is; a bench of servers of its own needs room on this machine"
+                    }
+                };
+                let name = "NOT_MEASURED".to_owned();
+                Self { name, hint: hint.to_owned(), ..Self::local(error.to_string(), effect) }
+            }
         };
         Self { what: format!("{wanted}: {}", report.what), ..report }
     }
